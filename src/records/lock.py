@@ -1,0 +1,29 @@
+"""One process per sub-account: the venue's dead-man timer and order limits are shared by all who use the account."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from src.model.errors import Halt
+
+
+def lock_account(api_key: str, folder: Path | None = None) -> FileLock:
+    """Take the machine-wide lock of the account behind *api_key* and return it; raises ``Halt`` when another process holds it.
+
+    The operating system frees the lock when the process ends, however it ends. Only a hash of the key appears in the name.
+    """
+    digest = hashlib.sha256(api_key.encode()).hexdigest()[:16]
+    path = (folder or Path(tempfile.gettempdir())) / f"extended-mm-bot-{digest}.lock"
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as held:
+        raise Halt(
+            f"another bot already trades this account (lock {path}); one process per sub-account, because the venue's "
+            "dead-man timer is shared by the whole account"
+        ) from held
+    return lock

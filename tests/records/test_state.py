@@ -1,0 +1,77 @@
+"""The state file is whole or not there, and no nonce comes twice."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import pytest
+
+from src.model.errors import Halt
+from src.records.state import LAST_NONCE, NONCE_BLOCK, StateFile
+
+
+def test_nonces_go_on_after_a_crash_and_none_comes_twice(tmp_path):
+    """Three nonces, then the process dies without a word: the next run skips the rest of the block."""
+    first = StateFile(tmp_path / "state.json")
+    used = [first.nonce() for _ in range(3)]
+
+    second = StateFile(tmp_path / "state.json")
+
+    assert [1, 2, 3] == used
+    assert NONCE_BLOCK + 1 == second.nonce()
+
+
+def test_nonces_taken_in_threads_are_all_different(tmp_path):
+    """Orders are signed in two threads; 25,000 nonces across several blocks, no repeat."""
+    state = StateFile(tmp_path / "state.json")
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(lambda _: state.nonce(), range(25_000)))
+
+    assert 25_000 == len(set(taken))
+
+
+def test_the_last_nonce_is_the_venues_limit(tmp_path):
+    """Beyond 2**31 - 1 there is no valid nonce: stop instead of wrapping around."""
+    state = StateFile(tmp_path / "state.json")
+    state.state.reserved_nonce = LAST_NONCE
+    state._next_nonce = LAST_NONCE + 1
+
+    with pytest.raises(Halt, match="nonces are used up"):
+        state.nonce()
+
+
+def test_a_halt_survives_a_restart_until_it_is_cleared(tmp_path):
+    """Latched with its reason; clearing forgets the loss references, or the same limit would fire at once."""
+    first = StateFile(tmp_path / "state.json")
+    first.state.day, first.state.day_start_equity_usd, first.state.peak_equity_usd = (
+        "2026-01-01",
+        Decimal(9),
+        Decimal(9),
+    )
+    first.latch_halt("lost 60 USD", 5)
+
+    second = StateFile(tmp_path / "state.json")
+    assert ("lost 60 USD", 5) == (second.state.halt, second.state.halt_time)
+    assert "lost 60 USD" == second.clear_halt()
+
+    third = StateFile(tmp_path / "state.json")
+    assert ("", None) == (third.state.halt, third.state.peak_equity_usd)
+    assert "" == third.clear_halt()
+
+
+def test_a_damaged_state_is_refused_by_name(tmp_path):
+    """Half a file is no state: the operator looks, nothing is overwritten."""
+    path = tmp_path / "state.json"
+    path.write_text('{"halt": "lo')
+
+    with pytest.raises(Halt, match="state.json is damaged"):
+        StateFile(path)
+    assert '{"halt": "lo' == path.read_text()
+
+
+def test_a_fresh_account_begins_with_a_fresh_state(tmp_path):
+    """The demo's new exchange knows nothing of the last one's losses."""
+    StateFile(tmp_path / "state.json").latch_halt("old", 1)
+
+    assert "" == StateFile(tmp_path / "state.json", fresh=True).state.halt

@@ -142,10 +142,13 @@ def test_rolling_sums_equal_the_plain_formula(seed: int, count: int, horizon: in
         assert value == pytest.approx(expected, rel=1e-9, abs=1e-8)
 
 
-def test_rounding_does_not_drift_over_a_day() -> None:
-    """86,400 seconds after the start the rolling value still equals the formula to 1e-9."""
-    prices = walk(86_400, 1e-4, seed=3)
-    assert fed(prices, window=100, horizon=10).value == pytest.approx(plain(prices, window=100, horizon=10), rel=1e-9)
+def test_a_crash_leaves_no_trace_once_it_has_left_the_window() -> None:
+    """A price that halved leaves rounding errors far above a calm 0.001 bp walk; three windows later none is left."""
+    calm = walk(300, 1e-7, seed=3)
+    prices = [2 * calm[0], *calm]
+    value = fed(prices, window=100, horizon=10).value
+    assert value == pytest.approx(plain(prices, window=100, horizon=10), rel=1e-9)
+    assert value == pytest.approx(1e-7, rel=0.5)
 
 
 def test_only_the_first_mid_of_a_second_is_a_sample() -> None:

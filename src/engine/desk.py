@@ -1,0 +1,196 @@
+"""The desk: all markets of one account. Money, limits across markets, and the state of trading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from src.engine.market import SEC, Market
+from src.engine.pnl import PnlParts
+from src.engine.risk import LossGuard, LossState, RiskLimits, TradingState, Trip, budget, most_severe
+from src.model.actions import Budget
+from src.model.facts import AnyFact, Balance, Command, Fill, Position, Stream, StreamDown, StreamUp, Transfer
+
+# A difference between our books and the venue's must last this long before it counts: events of one execution arrive one by one.
+SETTLE = 5 * SEC
+# Rounding at the venue may cost this share of the volume traded (quant: alarm above 1e-6 of volume), and at least a cent.
+REMAINDER_SHARE = Decimal("0.000001")
+REMAINDER_FLOOR = Decimal("0.01")
+
+_COMMANDED = {"halt": TradingState.HALTED, "reduce": TradingState.REDUCING}
+
+
+class Desk:
+    """Equity, exposure and budgets of one account. States only ever get worse here; a person clears them by a restart.
+
+    Our books start from the venue's cash and positions (``open``). Afterwards cash moves only by fills, fees, funding and
+    transfers we know; what the venue's own books say beyond that is the *remainder*, shown always and alarmed.
+    The venue's cash is ``balance - sum(size * open price)`` (Extended: equity = balance + unrealised PnL).
+    """
+
+    def __init__(self, markets: Mapping[str, Market], limits: RiskLimits, loss: LossState | None = None) -> None:
+        self.markets = markets
+        self.limits = limits
+        self.guard = LossGuard(limits, loss)
+        self.state = TradingState.RUNNING
+        self.reason = ""
+        self.balance: Balance | None = None
+        self.opening_cash_usd: Decimal | None = None
+        self.transfers_usd = Decimal(0)
+        self.account_up = False
+        self.warnings: dict[str, str] = {}
+        self._transfer_ids: set[str] = set()
+        self._unequal_since: int | None = None
+        self._remainder_since: int | None = None
+
+    # --- facts ---------------------------------------------------------------------------------------------------------
+
+    def open(self, balance: Balance, positions: Sequence[Position], missed: Sequence[Fill] = ()) -> None:
+        """Open the books: the venue's cash and positions are where our own counting begins.
+
+        *missed* executions happened while we were away. They are inside the venue's figures already, so the books open as of
+        before them; the caller then lets the markets hear them like any other fill, and none is lost or counted twice.
+        """
+        held = {position.market: position for position in positions}
+        for name, market in self.markets.items():
+            position = held.get(name)
+            size = position.size if position else 0
+            market.ledger.start(size - sum(fill.side * fill.size for fill in missed if fill.market == name))
+            market.venue_position = size
+            market.venue_open_price_usd = position.open_price_usd if position else Decimal(0)
+        self.balance = balance
+        cash = self.venue_cash_usd()
+        assert cash is not None
+        self.opening_cash_usd = cash + sum((fill.side * fill.value_usd + fill.fee_usd for fill in missed), Decimal(0))
+
+    def apply(self, fact: AnyFact) -> None:
+        """Take in one fact that concerns the account."""
+        if isinstance(fact, Balance):
+            self.balance = fact
+        elif isinstance(fact, Transfer) and fact.transfer_id not in self._transfer_ids:
+            self._transfer_ids.add(fact.transfer_id)
+            self.transfers_usd += fact.amount_usd
+            self.guard.transfer(fact.amount_usd)
+        elif isinstance(fact, Command):
+            self.trip(Trip(_COMMANDED[fact.verb], fact.reason, fact.time))
+        elif isinstance(fact, StreamUp) and fact.stream is Stream.ACCOUNT:
+            self.account_up = True
+        elif isinstance(fact, StreamDown) and fact.stream is Stream.ACCOUNT:
+            self.account_up = False
+
+    def trip(self, trip: Trip) -> None:
+        """Go to a worse state; never back."""
+        if most_severe(trip.state, self.state) is not self.state:
+            self.state, self.reason = trip.state, trip.reason
+
+    # --- money ---------------------------------------------------------------------------------------------------------
+
+    def venue_cash_usd(self) -> Decimal | None:
+        """Return the cash behind the venue's last balance and positions."""
+        if self.balance is None:
+            return None
+        carried = (m.instrument.size(m.venue_position or 0) * m.venue_open_price_usd for m in self.markets.values())
+        return self.balance.balance_usd - sum(carried, Decimal(0))
+
+    def parts(self) -> PnlParts:
+        """Return the PnL of all markets since the start, by part."""
+        total = PnlParts()
+        for market in self.markets.values():
+            total = total + market.ledger.parts
+        return total
+
+    def opening_equity_usd(self) -> Decimal | None:
+        """Return cash plus positions at their first mid; None while a held position has no mid yet."""
+        if self.opening_cash_usd is None or any(
+            not m.ledger.marked and (m.position or m.volume_usd) for m in self.markets.values()
+        ):
+            return None
+        return sum((m.ledger.opening_value_usd for m in self.markets.values()), self.opening_cash_usd)
+
+    def equity_usd(self) -> Decimal | None:
+        """Return our own count of equity: opening equity, PnL and transfers."""
+        opening = self.opening_equity_usd()
+        return None if opening is None else opening + self.parts().total + self.transfers_usd
+
+    def mismatches(self) -> list[str]:
+        """Return the markets whose position differs between the venue and our count of fills."""
+        return [
+            name for name, m in self.markets.items() if m.venue_position is not None and m.venue_position != m.position
+        ]
+
+    def remainder_usd(self) -> Decimal | None:
+        """Return the venue's cash minus ours; None while positions differ (an execution is still being told)."""
+        cash = self.venue_cash_usd()
+        if cash is None or self.opening_cash_usd is None or self.mismatches():
+            return None
+        ours = sum((m.ledger.cash_usd for m in self.markets.values()), self.opening_cash_usd) + self.transfers_usd
+        return cash - ours
+
+    # --- limits --------------------------------------------------------------------------------------------------------
+
+    def budget(self, name: str, now: int, closed: str = "") -> Budget:
+        """Return what *name* may have in the book at *now*. *closed* carries a reason of the runtime (not armed, stopping)."""
+        market = self.markets[name]
+        others = sum(other.worst_usd() for key, other in self.markets.items() if key != name)
+        return budget(
+            self.limits,
+            instrument=market.instrument,
+            position=market.position,
+            mark=market.price,
+            others_usd=others,
+            open_orders=sum(len(m.blotter.working) for m in self.markets.values()),
+            reduce_only=self.state is TradingState.REDUCING,
+            closed=closed or self._closed(),
+        )
+
+    def _closed(self) -> str:
+        if self.state is TradingState.HALTED:
+            return f"halted: {self.reason}"
+        if not self.account_up:
+            return "account stream down"
+        return ""
+
+    def watch(self, now: int) -> Trip | None:
+        """Look at money and alarms (about once a second); return the trip if the state of trading just got worse."""
+        before = self.state
+        equity = self.equity_usd()
+        if equity is not None and (trip := self.guard.update(now, equity)) is not None:
+            self.trip(trip)
+        for market in self.markets.values():
+            if market.alarm:
+                self.trip(Trip(TradingState.HALTED, market.alarm, now))
+        self._watch_positions(now)
+        self._watch_remainder(now)
+        return Trip(self.state, self.reason, now) if self.state is not before else None
+
+    def _watch_positions(self, now: int) -> None:
+        unequal = self.mismatches()
+        if not unequal:
+            self._unequal_since = None
+            return
+        if self._unequal_since is None:
+            self._unequal_since = now
+        # The account loop re-reads fills meanwhile; what still differs after several readings we do not understand.
+        if now - self._unequal_since > 3 * SETTLE:
+            told = ", ".join(
+                f"{name}: venue {self.markets[name].venue_position} lots, ours {self.markets[name].position}"
+                for name in unequal
+            )
+            self.trip(Trip(TradingState.HALTED, f"position differs from the venue ({told})", now))
+
+    def _watch_remainder(self, now: int) -> None:
+        remainder = self.remainder_usd()
+        volume = sum((m.volume_usd for m in self.markets.values()), Decimal(0))
+        if remainder is None or abs(remainder) <= max(REMAINDER_FLOOR, REMAINDER_SHARE * volume):
+            self._remainder_since = None
+            self.warnings.pop("remainder", None)
+            return
+        if self._remainder_since is None:
+            self._remainder_since = now
+        if now - self._remainder_since > SETTLE:
+            self.warnings["remainder"] = f"{remainder:+.6f} USD of the venue's balance is not explained by our books"
+
+    def doubtful(self, now: int) -> bool:
+        """Return whether fills and funding should be read again: positions or money have disagreed for a moment."""
+        since = [moment for moment in (self._unequal_since, self._remainder_since) if moment is not None]
+        return any(now - moment > SEC for moment in since)

@@ -1,0 +1,406 @@
+"""One market: facts in, decisions out. All that the bot believes about a market is in this object and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from src.engine.blotter import Blotter
+from src.engine.book import OrderBook
+from src.engine.markout import MarkOuts
+from src.engine.pnl import Ledger, MidHistory
+from src.engine.quoting import QuoteEngine, QuoteInputs, QuotingParams
+from src.engine.reconcile import ExecutionParams, diff
+from src.engine.risk import RiskLimits
+from src.engine.signals import Volatility
+from src.engine.uptime import Uptime
+from src.model.actions import Action, Budget, Cancel, Decision, Missing, OrderState, Quote, Side
+from src.model.facts import (
+    Answer,
+    AnyFact,
+    BookDelta,
+    BookSnapshot,
+    Fill,
+    FillKind,
+    FundingPaid,
+    FundingRate,
+    IndexPrice,
+    MarkPrice,
+    OpenOrders,
+    OrderAbsent,
+    OrderUpdate,
+    Outcome,
+    Position,
+    Rules,
+    Stream,
+    StreamDown,
+    StreamUp,
+    VenueState,
+    Verb,
+)
+from src.model.instrument import Fees, Instrument, Traits
+
+MS = 1_000_000
+SEC = 1_000_000_000
+
+# An order is asked about when a step of its life takes longer than this: three times a slow round trip to Tokyo.
+QUIET = 3 * SEC
+# A side whose orders the venue refuses waits this long before the next try, doubling from the first to the most.
+HOLD_FIRST = 1 * SEC
+HOLD_MOST = 30 * SEC
+EDIT_NOT_FOUND = "1142"  # Extended: the order to be edited has ended meanwhile
+PAYMENTS_KNOWN = 5_000  # hourly payments: more than half a year
+
+
+class OrderCounts:
+    """How many requests of each kind went out, and how many orders were refused."""
+
+    __slots__ = ("cancelled", "edited", "rejected", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.edited = 0
+        self.cancelled = 0
+        self.rejected = 0
+
+
+class Market:
+    """Everything about one market of one account.
+
+    ``apply`` changes state, ``decide`` is the only function that yields actions and notes them as in flight at once, so that
+    deciding twice is harmless. Neither reads a clock: ``now`` is an argument (ns). An *order_life* (ns) bounds how long an
+    order may outlive us at the venue, as a second switch beside the dead-man timer.
+    """
+
+    def __init__(
+        self,
+        market: str,
+        *,
+        run: str,
+        quoting: QuotingParams,
+        execution: ExecutionParams,
+        limits: RiskLimits,
+        traits: Traits,
+        instrument: Instrument,
+        fees: Fees,
+        order_life: int,
+    ) -> None:
+        self.market = market
+        self.quoting = quoting
+        self.execution = execution
+        self.limits = limits
+        self.traits = traits
+        self.order_life = order_life
+        self.book = OrderBook()
+        self.volatility = Volatility(quoting.volatility_horizon_sec, quoting.volatility_window_sec)
+        self.blotter = Blotter(market, run)
+        self.mids = MidHistory()
+        self.markouts = MarkOuts()
+        self.ledger = Ledger(instrument.unit_usd)
+        self.orders = OrderCounts()
+        self.uptime = Uptime()
+        self.mark = 0.0
+        self.mark_time = 0
+        self.index = 0.0
+        self.funding_rate = 0.0
+        self.next_funding = 0
+        self.fills = {Side.BUY: 0, Side.SELL: 0}
+        self.refusals = {Side.BUY: 0, Side.SELL: 0}  # in a row, since an order of the side was last seen in the book
+        self.held_until = {Side.BUY: 0, Side.SELL: 0}
+        self.held_why = {Side.BUY: "", Side.SELL: ""}
+        self.volume_usd = Decimal(0)
+        self.max_position_usd = 0.0
+        self.venue_position: int | None = None
+        self.venue_open_price_usd = Decimal(0)
+        self.alarm = ""  # a fact that must stop all trading; the desk halts on it
+        self.streams: set[Stream] = set()
+        self.last: Decision | None = None
+        self._payments: dict[str, None] = {}  # insertion-ordered set of payment ids
+        self._set_rules(instrument, fees)
+        self._handlers: dict[type, Callable[..., None]] = {
+            BookSnapshot: self._book,
+            BookDelta: self._book,
+            MarkPrice: self._mark,
+            IndexPrice: self._index,
+            FundingRate: self._funding_rate,
+            Rules: self._rules,
+            StreamUp: self._stream_up,
+            StreamDown: self._stream_down,
+            OrderUpdate: self._order,
+            Fill: self._fill,
+            Position: self._position,
+            FundingPaid: self._funding_paid,
+            OpenOrders: self._open_orders,
+            Answer: self._answer,
+            OrderAbsent: self._absent,
+        }
+
+    # --- facts ---------------------------------------------------------------------------------------------------------
+
+    def apply(self, fact: AnyFact) -> None:
+        """Take in one fact. Unknown kinds are none of a market's business and are ignored."""
+        handler = self._handlers.get(type(fact))
+        if handler is not None:
+            handler(fact)
+
+    def _book(self, fact: BookSnapshot | BookDelta) -> None:
+        self.book.apply(fact)
+        touch = self._touch()
+        if touch is None:
+            self.mids.gap()
+            return
+        mid2 = touch[0] + touch[1]
+        self.mids.add(fact.time, fact.venue_time, mid2)
+        self.ledger.mark(mid2)
+        self.volatility.update(fact.time, mid2 / 2)
+
+    def _touch(self) -> tuple[int, int] | None:
+        """Best bid and ask of everybody else: a maker who looks at a mid that holds his own quotes follows himself."""
+        if not self.book.trusted:
+            return None
+        return self.book.touch(self.blotter.own_levels(Side.BUY), self.blotter.own_levels(Side.SELL))
+
+    def _mark(self, fact: MarkPrice) -> None:
+        self.mark = fact.price
+        self.mark_time = fact.time
+
+    def _index(self, fact: IndexPrice) -> None:
+        self.index = fact.price
+
+    def _funding_rate(self, fact: FundingRate) -> None:
+        self.funding_rate = fact.rate
+        self.next_funding = fact.next_time
+
+    def _rules(self, fact: Rules) -> None:
+        if fact.instrument.tick != self.instrument.tick or fact.instrument.lot != self.instrument.lot:
+            # Every stored price and size is in the old grid; nothing here can be carried over safely.
+            self.alarm = f"{self.market}: the venue changed the price or size step; restart to take it over"
+            return
+        self._set_rules(fact.instrument, fact.fees)
+
+    def _set_rules(self, instrument: Instrument, fees: Fees) -> None:
+        self.instrument = instrument
+        self.fees = fees
+        self.engine = QuoteEngine(self.quoting, instrument)
+
+    def _stream_up(self, fact: StreamUp) -> None:
+        self.streams.add(fact.stream)
+
+    def _stream_down(self, fact: StreamDown) -> None:
+        self.streams.discard(fact.stream)
+        if fact.stream is Stream.BOOK:
+            self.book.distrust(f"book stream down: {fact.reason}")
+            self.mids.gap()
+
+    def _order(self, fact: OrderUpdate) -> None:
+        if fact.state is VenueState.REJECTED:
+            self.orders.rejected += 1
+        elif fact.state is VenueState.OPEN:
+            self.refusals[fact.side] = 0
+        self.blotter.apply(fact)
+        self._note_uptime(fact.time)
+
+    def _open_orders(self, fact: OpenOrders) -> None:
+        self.blotter.apply(fact)
+        self._note_uptime(fact.time)
+
+    def _answer(self, fact: Answer) -> None:
+        if fact.outcome is Outcome.SENT:
+            self.orders.sent += fact.verb is Verb.PLACE
+            self.orders.edited += fact.verb is Verb.REPLACE
+            self.orders.cancelled += fact.verb is Verb.CANCEL
+        elif fact.outcome is Outcome.REFUSED and fact.verb is not Verb.CANCEL:
+            self.orders.rejected += 1
+            self._refused(fact)
+        self.blotter.apply(fact)
+        self._note_uptime(fact.time)
+
+    def _refused(self, fact: Answer) -> None:
+        """Hold the side back for a while: what was refused once is refused again, and each try costs a request."""
+        order = self.blotter.working.get(fact.order_id)
+        if order is None or fact.code == EDIT_NOT_FOUND:  # there a fresh order is the cure
+            return
+        self.refusals[order.side] = refusals = self.refusals[order.side] + 1
+        self.held_until[order.side] = fact.time + min(HOLD_MOST, HOLD_FIRST << min(refusals - 1, 10))
+        self.held_why[order.side] = f"{fact.reason} (code {fact.code})" if fact.code else fact.reason
+
+    def _absent(self, fact: OrderAbsent) -> None:
+        self.blotter.apply(fact)
+
+    def _fill(self, fact: Fill) -> None:
+        result = self.blotter.fill(fact)
+        if not result.fresh:
+            return
+        self.ledger.fill(fact, self.mids.at_venue(fact.venue_time))
+        self.fills[fact.side] += 1
+        self.volume_usd += fact.value_usd
+        level = result.order.level if result.order is not None else -1
+        self.markouts.fill(fact.side, level, fact.price, fact.size, fact.time)
+        self.max_position_usd = max(self.max_position_usd, abs(self.position_usd))
+        self._note_uptime(fact.time)
+        if result.overfilled:
+            self.alarm = f"{self.market}: order {fact.order_id} was filled beyond its size"
+        if fact.kind is not FillKind.TRADE:
+            self.alarm = f"{self.market}: the venue closed part of our position ({fact.kind.value})"
+
+    def _position(self, fact: Position) -> None:
+        self.venue_position = fact.size
+        self.venue_open_price_usd = fact.open_price_usd
+        self.max_position_usd = max(self.max_position_usd, abs(self.position_usd))
+
+    def _funding_paid(self, fact: FundingPaid) -> None:
+        if fact.payment_id not in self._payments:
+            self._know_payment(fact.payment_id)
+            self.ledger.funding(fact.amount_usd)
+
+    def _know_payment(self, payment_id: str) -> None:
+        self._payments[payment_id] = None
+        if len(self._payments) > PAYMENTS_KNOWN:
+            del self._payments[next(iter(self._payments))]
+
+    def know(self, *, trade_ids: Iterable[str] = (), payment_ids: Iterable[str] = ()) -> None:
+        """Recognise what happened before our books opened: it is already inside the opening cash and position."""
+        for trade_id in trade_ids:
+            self.blotter.know(trade_id)
+        for payment_id in payment_ids:
+            self._know_payment(payment_id)
+
+    def adopt(self, orders: Sequence[OrderUpdate]) -> None:
+        """Take over open orders of before, nearest to the market first, as the levels of the ladder they stand for."""
+        for side in Side:
+            own = sorted((order for order in orders if order.side is side), key=lambda order: -side * order.price)
+            for level, order in enumerate(own):
+                self.blotter.adopt(order, level)
+
+    def settle(self, now: int) -> None:
+        """Finish the mark-outs that have come due by *now*."""
+        self.markouts.settle(now, self.mids.at)
+
+    # --- what follows from the facts -----------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Our position in lots, from our own count of fills."""
+        return self.ledger.position
+
+    @property
+    def price(self) -> float:
+        """The price dollars are converted at: the mark, else our mid, else 0."""
+        if self.mark > 0:
+            return self.mark
+        mid2 = self.mids.last
+        return mid2 / 2 if mid2 is not None else 0.0
+
+    @property
+    def position_usd(self) -> float:
+        """Signed value of the position at :attr:`price`."""
+        return self.position * self.instrument.usd_per_lot(self.price)
+
+    def worst_usd(self) -> float:
+        """Return the largest absolute position value that could result if one side's open orders all fill."""
+        buys = self.position + self.blotter.open_lots(Side.BUY)
+        sells = self.position - self.blotter.open_lots(Side.SELL)
+        return max(abs(buys), abs(sells), abs(self.position)) * self.instrument.usd_per_lot(self.price)
+
+    def doubts(self, now: int) -> list[str]:
+        """Return the order ids the venue has to be asked about."""
+        return self.blotter.doubts(now, QUIET)
+
+    def blocked(self, now: int) -> str:
+        """Return the first reason not to quote here at all, or "" when all is well."""
+        if self.alarm:
+            return self.alarm
+        if not self.instrument.active:
+            return "market closed by the venue"
+        if Stream.BOOK not in self.streams:
+            return "book stream down"
+        if not self.book.trusted:
+            return f"book not trusted: {self.book.reason}"
+        if now - self.book.updated > self.limits.max_book_age_ms * MS:
+            return "book stale"
+        if self.mark <= 0 or now - self.mark_time > self.limits.max_mark_age_ms * MS:
+            return "mark price missing or stale"
+        if self.volatility.value is None:
+            return f"measuring volatility, {self.volatility.warmup_left} s left"
+        if self.venue_position is None:
+            return "position not yet confirmed by the venue"
+        return ""
+
+    # --- decisions -----------------------------------------------------------------------------------------------------
+
+    def decide(self, now: int, budget: Budget) -> Decision:
+        """Return what we want at *now* within *budget*, and the actions that lead there; they count as in flight from here on."""
+        room = self._room(budget)
+        quotes, missing = self._wanted(now, room)
+        actions = diff(
+            quotes,
+            self.blotter.working.values(),
+            params=self.execution,
+            instrument=self.instrument,
+            budget=room,
+            edits=self.traits.edits,
+            post_only=self.quoting.post_only,
+            now=now,
+            expires=_whole_second(now + self.order_life),
+            refresh=self.order_life // 5,
+            new_id=self.blotter.new_id,
+            market=self.market,
+        )
+        actions = [action for action in actions if isinstance(action, Cancel) or now >= self.held_until[action.side]]
+        for action in actions:
+            self.blotter.intend(action, now)
+        self._note_uptime(now)
+        self.last = Decision(now, self.market, budget, quotes, missing, tuple(actions))
+        return self.last
+
+    def _room(self, budget: Budget) -> Budget:
+        """Take from *budget* the lots of ended orders that traded but whose fills have not come: they are position already."""
+        bought, sold = self.blotter.missing_lots(Side.BUY), self.blotter.missing_lots(Side.SELL)
+        if not bought and not sold:
+            return budget
+        return msgspec.structs.replace(budget, buy=max(0, budget.buy - bought), sell=max(0, budget.sell - sold))
+
+    def _wanted(self, now: int, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Missing, ...]]:
+        closed = budget.closed or self.blocked(now)
+        touch = None if closed else self._touch()
+        if touch is None or self.volatility.value is None:
+            gate = closed or "no book but our own"
+            levels = range(self.quoting.levels)
+            return (), tuple(Missing(side, level, gate) for level in levels for side in (Side.BUY, Side.SELL))
+        return self.engine.wanted(
+            QuoteInputs(
+                bid=touch[0],
+                ask=touch[1],
+                volatility=self.volatility.value,
+                funding_rate=self.funding_rate,
+                seconds_to_funding=max(0.0, (self.next_funding - now) / SEC),
+                ratio=max(-1.0, min(1.0, self.position_usd / self.limits.max_net_position_usd)),
+                position=self.position,
+                references=tuple(price for price in (self.mark, self.index) if price > 0),
+                collar_bps=self.limits.price_collar_bps,
+                maker_fee=float(self.fees.maker),
+                backoff_bid=self.blotter.rejects(Side.BUY),
+                backoff_ask=self.blotter.rejects(Side.SELL),
+                budget=budget,
+            )
+        )
+
+    def still_wanted(self, action: Action, now: int) -> str:
+        """Return why *action* must not leave any more, or "". The last look before the wire: facts may have come since."""
+        order = self.blotter.working.get(action.order_id)
+        if isinstance(action, Cancel):
+            return "" if order is not None else "the order has ended"
+        if order is None or order.state is not OrderState.INTENT:
+            return "no longer intended"
+        return self.blocked(now)
+
+    def _note_uptime(self, now: int) -> None:
+        live = {order.side for order in self.blotter.working.values() if order.state is OrderState.LIVE}
+        self.uptime.note(now, two_sided=len(live) == 2)
+
+
+def _whole_second(time: int) -> int:
+    """Round up to a whole second: the venue signs ceil(seconds), so a fraction could make the two sides disagree."""
+    return -(-time // SEC) * SEC

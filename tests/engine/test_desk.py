@@ -1,0 +1,224 @@
+"""The account's books, budgets and states, without any clock but the argument."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+
+from src.engine.desk import SETTLE, Desk
+from src.engine.market import SEC
+from src.engine.risk import LossState, TradingState, Trip
+from src.model.actions import Side
+from src.model.facts import Command, FundingPaid, Position, Stream, StreamDown, StreamUp, Transfer
+from tests.engine.builders import LIMITS, NAME, START, balance, fill, make_market, warm
+
+OTHER = "ETH-USD"
+
+
+def make_desk(cash: str = "10000", names: tuple[str, ...] = (NAME,), loss: LossState | None = None) -> Desk:
+    """Return a desk whose books are open and whose account stream is up."""
+    desk = Desk({name: make_market(name) for name in names}, LIMITS, loss)
+    desk.open(balance(cash), [])
+    desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
+    return desk
+
+
+def hear_execution(desk: Desk, size: int, price: int, cash_after: str) -> None:
+    """Let the desk hear one purchase as the venue tells it: fill, position, balance."""
+    market = desk.markets[NAME]
+    market.apply(fill(Side.BUY, price, size, START, trade_id=f"{size}@{price}"))
+    market.apply(Position(time=START, market=NAME, size=market.position, open_price_usd=Decimal(price)))
+    desk.apply(replace(balance(cash_after), time=START + 1))
+
+
+def test_the_venues_cash_is_its_balance_without_the_price_of_positions():
+    """Buying 10 lots (0.01) at 60,000 leaves the balance and turns $600 of it into position."""
+    desk = make_desk()
+    hear_execution(desk, 10, 60_000, "10000")
+
+    assert Decimal("9400") == desk.venue_cash_usd()
+    assert Decimal(0) == desk.remainder_usd()
+
+
+def test_money_we_cannot_explain_is_a_remainder_and_after_a_while_a_warning():
+    """The venue's balance lacks a dollar: shown at once, alarmed when it lasts."""
+    desk = make_desk()
+    desk.apply(balance("9999"))
+
+    assert Decimal(-1) == desk.remainder_usd()
+    desk.watch(START)
+    assert {} == desk.warnings
+    desk.watch(START + SETTLE + 1)
+    assert "-1.000000 USD" in desk.warnings["remainder"]
+    assert desk.doubtful(START + SETTLE + 1)
+
+
+def test_a_remainder_that_goes_away_takes_its_warning_with_it():
+    """The missing dollar arrives: nothing is left of the alarm."""
+    desk = make_desk()
+    desk.apply(balance("9999"))
+    desk.watch(START)
+    desk.watch(START + SETTLE + 1)
+
+    desk.apply(balance("10000"))
+    desk.watch(START + 2 * SETTLE)
+
+    assert {} == desk.warnings
+    assert not desk.doubtful(START + 2 * SETTLE)
+
+
+def test_while_positions_differ_there_is_no_remainder_to_speak_of():
+    """The fill has come, the venue's position not yet: neither zero nor a difference, but unknown."""
+    desk = make_desk()
+    desk.markets[NAME].apply(fill(Side.BUY, 60_000, 10, START, trade_id="1"))
+
+    assert [NAME] == desk.mismatches()
+    assert desk.remainder_usd() is None
+
+
+def test_a_position_that_stays_different_halts():
+    """A fill we never hear of: after three settling times and re-reading, trading stops with both numbers."""
+    desk = make_desk()
+    desk.markets[NAME].apply(Position(time=START, market=NAME, size=5, open_price_usd=Decimal(60_000)))
+
+    assert desk.watch(START) is None
+    trip = desk.watch(START + 3 * SETTLE + 1)
+
+    assert trip is not None
+    assert (TradingState.HALTED, True) == (trip.state, "venue 5 lots, ours 0" in trip.reason)
+
+
+def test_equity_is_opening_plus_parts_plus_transfers():
+    """Bought 10 lots 60 ticks below the mid, paid $0.10 of funding, deposited $5."""
+    desk = make_desk()
+    market = desk.markets[NAME]
+    warm(market)
+    market.apply(fill(Side.BUY, 59_940, 10, START, trade_id="1"))
+    market.apply(FundingPaid(time=START, market=NAME, payment_id="1", amount_usd=Decimal("-0.1"), rate=0.0))
+    deposit = Transfer(time=START, transfer_id="t", amount_usd=Decimal(5))
+    desk.apply(deposit)
+    desk.apply(deposit)
+
+    assert Decimal("0.50") == desk.parts().total
+    assert Decimal("10005.50") == desk.equity_usd()
+
+
+def test_equity_is_unknown_while_a_held_position_has_no_price():
+    """Long from before the start and no book yet."""
+    desk = Desk({NAME: make_market()}, LIMITS)
+    assert desk.venue_cash_usd() is None
+    assert desk.equity_usd() is None
+
+    desk.open(balance("10000"), [Position(time=START, market=NAME, size=10, open_price_usd=Decimal(60_000))])
+    assert desk.equity_usd() is None
+
+    warm(desk.markets[NAME])
+    desk.markets[NAME].ledger.mark(120_000)
+    assert Decimal(10_000) == desk.equity_usd()
+
+
+def test_executions_while_we_were_away_are_neither_lost_nor_doubled():
+    """The venue already holds 10 lots and the cash after them; the books open before them and then hear them."""
+    missed = fill(Side.BUY, 59_900, 10, START, trade_id="away")
+    desk = Desk({NAME: make_market()}, LIMITS)
+
+    desk.open(balance("10000"), [Position(time=START, market=NAME, size=10, open_price_usd=Decimal(59_900))], [missed])
+    desk.markets[NAME].apply(missed)
+
+    assert 10 == desk.markets[NAME].position
+    assert Decimal("10000") == desk.opening_cash_usd
+    assert Decimal(0) == desk.remainder_usd()
+
+
+def test_budgets_share_the_total_limit():
+    """$10,000 in all, $6,000 a market; the other market may reach $6,000 at worst, so $4,000 are left."""
+    desk = make_desk(names=(NAME, OTHER))
+    for market in desk.markets.values():
+        warm(market)
+    desk.markets[OTHER].ledger.start(100)
+
+    assert 66 == desk.budget(NAME, START).buy
+    assert "max_total_position_usd" == desk.budget(NAME, START).why_buy
+
+
+def test_a_fallen_account_stream_closes_everything():
+    """Not hearing of our own fills is a reason not to trade."""
+    desk = make_desk()
+    warm(desk.markets[NAME])
+    desk.apply(StreamDown(time=START, stream=Stream.ACCOUNT, reason="gap"))
+
+    assert "account stream down" == desk.budget(NAME, START).closed
+
+
+def test_streams_of_markets_do_not_concern_the_account():
+    """A book stream's end leaves the account stream up."""
+    desk = make_desk()
+    desk.apply(StreamDown(time=START, market=NAME, stream=Stream.BOOK, reason="gap"))
+    desk.apply(StreamUp(time=START, market=NAME, stream=Stream.BOOK))
+
+    assert desk.account_up
+
+
+@pytest.mark.parametrize(("verb", "closed"), [("halt", "halted: fire"), ("reduce", "")])
+def test_the_operator_can_stop_and_reduce(verb, closed):
+    """A command is a fact like any other; reduce leaves the reducing side open."""
+    desk = make_desk()
+    warm(desk.markets[NAME])
+    desk.apply(Command(time=START, verb=verb, reason="fire"))
+
+    budget = desk.budget(NAME, START)
+
+    assert closed == budget.closed
+    assert budget.reduce_only is (verb == "reduce")
+
+
+def test_a_state_never_improves_by_itself():
+    """Halted, then told to reduce: still halted, for the first reason."""
+    desk = make_desk()
+    desk.trip(Trip(TradingState.HALTED, "first", START))
+    desk.trip(Trip(TradingState.REDUCING, "second", START))
+
+    assert (TradingState.HALTED, "first") == (desk.state, desk.reason)
+
+
+def test_a_daily_loss_halts_and_says_the_numbers():
+    """$60 lost of $50 allowed; asked again, the trip is not reported twice."""
+    desk = make_desk(loss=LossState("1970-01-01", Decimal(10_060), Decimal(10_060)))
+
+    trip = desk.watch(START)
+
+    assert trip is not None
+    assert "lost 60.00 USD" in trip.reason
+    assert desk.watch(START + SEC) is None
+
+
+def test_a_market_alarm_halts_the_account():
+    """What one market cannot explain stops all."""
+    desk = make_desk()
+    desk.markets[NAME].alarm = "overfilled"
+
+    trip = desk.watch(START)
+
+    assert trip is not None
+    assert (TradingState.HALTED, "overfilled") == (trip.state, trip.reason)
+
+
+def test_a_withdrawal_is_no_loss():
+    """$500 taken out: references move with it and nothing trips."""
+    desk = make_desk()
+    desk.watch(START)
+    desk.apply(Transfer(time=START, transfer_id="w", amount_usd=Decimal(-500)))
+    desk.apply(balance("9500"))
+
+    assert desk.watch(START + SEC) is None
+    assert Decimal(0) == desk.remainder_usd()
+
+
+def test_an_unpriced_desk_watches_without_equity():
+    """Before the books are open there is no equity to judge and no remainder to compare."""
+    desk = Desk({NAME: make_market()}, LIMITS)
+
+    assert desk.watch(START) is None
+    assert desk.remainder_usd() is None

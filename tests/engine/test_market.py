@@ -1,0 +1,498 @@
+"""One market told as scenarios: facts in, the decision out, step by step."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+
+from src.engine.market import MS, QUIET, SEC, Market
+from src.engine.risk import budget
+from src.model.actions import Budget, Cancel, Decision, OrderState, Place, Replace, Side
+from src.model.facts import (
+    BookSnapshot,
+    FillKind,
+    FundingPaid,
+    FundingRate,
+    IndexPrice,
+    MarkPrice,
+    OpenOrders,
+    OrderAbsent,
+    Outcome,
+    Position,
+    Rules,
+    Stream,
+    StreamDown,
+    StreamUp,
+    VenueState,
+    Verb,
+)
+from tests.engine.builders import (
+    FEES,
+    LIMITS,
+    NAME,
+    RULES,
+    START,
+    acknowledge,
+    answer,
+    delta,
+    fill,
+    make_market,
+    snapshot,
+    update,
+    warm,
+)
+
+
+def room(market: Market, closed: str = "", reduce_only: bool = False) -> Budget:
+    return budget(
+        LIMITS,
+        instrument=RULES,
+        position=market.position,
+        mark=market.price,
+        others_usd=0,
+        open_orders=len(market.blotter.working),
+        reduce_only=reduce_only,
+        closed=closed,
+    )
+
+
+def decide(market: Market, now: int) -> Decision:
+    return market.decide(now, room(market))
+
+
+def quoting_market(**changes: object) -> tuple[Market, int]:
+    """Return a market whose two quotes rest in the book, and the time."""
+    market = make_market(**changes)
+    now = warm(market)
+    acknowledge(market, decide(market, now).actions, now)
+    return market, now
+
+
+def prices(decision: Decision) -> dict[Side, int]:
+    return {quote.side: quote.price for quote in decision.quotes}
+
+
+def test_a_warm_market_places_one_order_on_each_side():
+    """Mid 60,000, half-spread 10 bps: bid 59,940, ask 60,060, ten lots of $60 each for $600."""
+    market = make_market()
+
+    decision = decide(market, warm(market))
+
+    assert {Side.BUY: 59_940, Side.SELL: 60_060} == prices(decision)
+    assert [Place, Place] == [type(action) for action in decision.actions]
+    assert [10, 10] == [quote.size for quote in decision.quotes]
+    assert all(action.post_only and action.expires % SEC == 0 for action in decision.actions)
+
+
+def test_deciding_twice_sends_nothing_twice():
+    """The first decision's orders are in flight at once; the second has nothing to add."""
+    market = make_market()
+    now = warm(market)
+    decide(market, now)
+
+    assert () == decide(market, now).actions
+
+
+@pytest.mark.parametrize(
+    ("spoil", "gate"),
+    [
+        (
+            lambda m, t: m.apply(StreamDown(time=t, market=NAME, stream=Stream.BOOK, reason="closed")),
+            "book stream down",
+        ),
+        (lambda m, t: m.apply(snapshot(t, bid=60_010, ask=60_010)), "book not trusted"),
+        (lambda m, t: m.apply(delta(t, [(59_990, 5, 7)], [])), "book not trusted"),
+        (lambda m, t: m.apply(MarkPrice(time=t, market=NAME, price=0.0)), "mark price"),
+        (lambda m, t: m.apply(fill(Side.BUY, 1, 1, t, trade_id="adl", kind=FillKind.DELEVERAGE)), "deleverage"),
+    ],
+)
+def test_quotes_come_down_when_something_is_not_right(spoil, gate):
+    """A dead stream, a locked book, a gap, no mark, a forced close: both orders are cancelled and the gate is named."""
+    market, now = quoting_market()
+
+    spoil(market, now)
+    decision = decide(market, now)
+
+    assert [Cancel, Cancel] == [type(action) for action in decision.actions]
+    assert all(gate in missing.gate for missing in decision.missing)
+    assert 2 == len(decision.missing)
+
+
+def test_a_stale_book_takes_the_quotes_down_without_any_new_fact():
+    """3,000 ms after the last book message the quotes go: silence is news."""
+    market, now = quoting_market()
+
+    assert () == decide(market, now + 3000 * MS).actions
+    assert 2 == len(decide(market, now + 3001 * MS).actions)
+    assert "book stale" == market.blocked(now + 3001 * MS)
+
+
+def test_a_cold_market_says_what_it_waits_for():
+    """The first gate that fails is named, in the order in which they open."""
+    market = make_market()
+    assert "book stream down" == market.blocked(START)
+
+    market.apply(StreamUp(time=START, market=NAME, stream=Stream.BOOK))
+    assert "book not trusted: no snapshot yet" == market.blocked(START)
+
+    market.apply(snapshot(START))
+    assert "mark price missing or stale" == market.blocked(START)
+
+    market.apply(MarkPrice(time=START, market=NAME, price=60_000.0))
+    assert "measuring volatility" in market.blocked(START)
+
+
+def test_without_a_confirmed_position_nothing_is_quoted():
+    """A position we have not read is not a position of zero."""
+    market = make_market()
+    now = warm(market)
+    market.venue_position = None
+
+    assert "position not yet confirmed by the venue" == market.blocked(now)
+
+
+def test_a_closed_market_is_not_quoted():
+    """The venue's rules turn inactive (reduce-only, delisted): quotes go until they are active again."""
+    market, now = quoting_market()
+    market.apply(Rules(time=now, market=NAME, instrument=replace(RULES, active=False), fees=FEES))
+    assert [Cancel, Cancel] == [type(action) for action in decide(market, now).actions]
+    assert "market closed by the venue" == market.blocked(now)
+
+
+def test_a_changed_price_step_stops_trading():
+    """Prices in ticks mean something else now: alarm instead of arithmetic."""
+    market, now = quoting_market()
+    market.apply(Rules(time=now, market=NAME, instrument=replace(RULES, tick=Decimal("0.5")), fees=FEES))
+
+    assert "restart" in market.alarm
+
+
+def test_long_inventory_lowers_both_quotes_and_short_raises_both():
+    """Half of the $6,000 limit long: K = 20 bps × ½ = 10 bps of 60,000 = 60 ticks down; short the same up."""
+    flat, long, short = (make_market() for _ in range(3))
+    long.ledger.start(50)
+    short.ledger.start(-50)
+
+    at_zero, at_long, at_short = (prices(decide(m, warm(m))) for m in (flat, long, short))
+
+    for side in Side:
+        assert at_zero[side] - 60 == at_long[side]
+        # Rounding away from the market may cost a tick where the arithmetic ends a hair below it.
+        assert at_short[side] - at_zero[side] in (59, 60)
+
+
+def test_positive_funding_lowers_both_quotes():
+    """Longs pay 10 bps in a moment: both quotes move down, capped at funding_cap_bps = 5 bps = 30 ticks."""
+    market = make_market(funding_mode="skew")
+    now = warm(market)
+    before = prices(decide(market, now))
+    other = make_market(funding_mode="skew")
+    other.apply(FundingRate(time=START, market=NAME, rate=0.001, next_time=warm(other)))
+
+    after = prices(decide(other, now))
+
+    assert {side: price - 30 for side, price in before.items()} == after
+
+
+def test_negative_funding_never_narrows_the_spread():
+    """In symmetric mode the size of the rate counts, not its sign."""
+    spreads = []
+    for rate in (0.0, -0.001):
+        market = make_market(funding_mode="symmetric", beta=1.0)
+        now = warm(market)
+        market.apply(FundingRate(time=now, market=NAME, rate=rate, next_time=now + SEC))
+        wanted = prices(decide(market, now))
+        spreads.append(wanted[Side.SELL] - wanted[Side.BUY])
+
+    assert spreads[1] > spreads[0]
+
+
+def test_our_own_orders_are_not_the_market():
+    """Our bid and ask are the touch of the venue's book; the mid is still everybody else's."""
+    market, now = quoting_market()
+    market.apply(snapshot(now, bid=59_000, ask=60_010))
+    market.apply(delta(now + 1, [(59_940, 10, 10)], []))
+
+    assert (59_000, 60_010) == market._touch()
+
+
+def test_a_book_of_only_our_own_orders_is_no_market():
+    """When nobody else is there, there is no mid to quote around."""
+    market, now = quoting_market()
+    market.apply(BookSnapshot(time=now, market=NAME, bids=[(59_940, 10)], asks=[(60_060, 10)], venue_time=now))
+
+    assert "no book but our own" == decide(market, now).missing[0].gate
+
+
+def test_a_moved_market_edits_in_place():
+    """The mid rises by 60 ticks: both orders are replaced with one request each."""
+    market, now = quoting_market()
+    market.apply(snapshot(now + SEC, bid=60_050, ask=60_070))
+
+    decision = decide(market, now + SEC)
+
+    assert {Replace} == {type(action) for action in decision.actions}
+
+
+def test_a_fill_is_counted_once_and_priced_at_the_mid_of_its_moment():
+    """Buy 10 lots at 59,940 with the mid at 60,000: 60 ticks × 10 lots × $0.001 = $0.60 of spread, once."""
+    market, now = quoting_market()
+    bid = next(order for order in market.blotter.working.values() if order.side is Side.BUY)
+    execution = fill(Side.BUY, 59_940, 10, now, trade_id="1", order_id=bid.order_id)
+
+    market.apply(execution)
+    market.apply(execution)
+
+    assert 10 == market.position
+    assert Decimal("0.60") == market.ledger.parts.spread
+    assert {Side.BUY: 1, Side.SELL: 0} == market.fills
+    assert 600.0 == market.max_position_usd
+
+
+def test_an_overfilled_order_stops_trading():
+    """Eleven lots of a ten-lot order: our picture is wrong somewhere."""
+    market, now = quoting_market()
+    bid = next(order for order in market.blotter.working.values() if order.side is Side.BUY)
+
+    market.apply(fill(Side.BUY, 59_940, 11, now, trade_id="1", order_id=bid.order_id))
+
+    assert "beyond its size" in market.alarm
+
+
+def test_a_funding_payment_is_booked_once_by_its_id():
+    """The same payment from the stream and from REST is one payment."""
+    market = make_market()
+    paid = FundingPaid(time=START, market=NAME, payment_id="7", amount_usd=Decimal("-0.3"), rate=0.0001)
+
+    market.apply(paid)
+    market.apply(paid)
+
+    assert Decimal("-0.3") == market.ledger.parts.funding
+
+
+def test_what_happened_before_the_books_opened_is_not_booked_again():
+    """Known trade and payment ids are inside the opening cash and position."""
+    market = make_market()
+    market.know(trade_ids=["1"], payment_ids=["7"])
+
+    market.apply(fill(Side.BUY, 59_940, 10, START, trade_id="1"))
+    market.apply(FundingPaid(time=START, market=NAME, payment_id="7", amount_usd=Decimal(1), rate=0.0))
+
+    assert 0 == market.position
+    assert Decimal(0) == market.ledger.parts.total
+
+
+def test_only_the_last_payment_ids_are_remembered():
+    """The memory is bounded: 6,000 hourly payments leave 5,000 ids."""
+    market = make_market()
+    market.know(payment_ids=(str(number) for number in range(6_000)))
+
+    assert 5_000 == len(market._payments)
+
+
+def test_an_unknown_order_blocks_its_level_until_the_venue_was_asked():
+    """No answer to a placement: no second order there; found absent, a fresh one follows."""
+    market = make_market()
+    now = warm(market)
+    bid, ask = decide(market, now).actions
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.UNANSWERED, now))
+    acknowledge(market, (ask,), now)
+
+    assert [bid.order_id] == market.doubts(now + QUIET)
+    assert () == decide(market, now).actions
+    market.apply(OrderAbsent(time=now, market=NAME, order_id=bid.order_id))
+    assert [Place] == [type(action) for action in decide(market, now).actions]
+
+
+def test_orders_are_counted_as_they_leave_and_as_they_are_refused():
+    """Two sent, one edited, one cancelled, one refused by REST and one by the venue's engine."""
+    market, now = quoting_market()
+    bid, ask = market.blotter.working.values()
+    market.apply(answer("x", Verb.REPLACE, Outcome.SENT, now))
+    market.apply(answer("x", Verb.REPLACE, Outcome.REFUSED, now, code="1120"))
+    market.apply(answer(bid.order_id, Verb.CANCEL, Outcome.SENT, now))
+    rejected = Place(NAME, ask.order_id, Side.SELL, ask.price, ask.size, 0, True, False, 0)
+    market.apply(update(rejected, VenueState.REJECTED, now, reason="POST_ONLY_FAILED"))
+
+    counts = market.orders
+    assert (2, 1, 1, 2) == (counts.sent, counts.edited, counts.cancelled, counts.rejected)
+
+
+def test_a_post_only_refusal_makes_the_next_order_keep_a_tick_away():
+    """One POST_ONLY_FAILED on the ask: the next ask is one tick higher."""
+    market = make_market()
+    now = warm(market)
+    _, ask = decide(market, now).actions
+    market.apply(answer(ask.order_id, Verb.PLACE, Outcome.SENT, now))
+    market.apply(update(ask, VenueState.REJECTED, now, reason="POST_ONLY_FAILED"))
+
+    assert 60_061 == prices(decide(market, now))[Side.SELL]
+
+
+def test_a_refused_side_waits_longer_each_time_and_the_other_side_does_not():
+    """Refused for lack of money: 1 s, then 2 s without a bid; the ask is placed; an order in the book ends the row."""
+    market = make_market()
+    now = warm(market)
+    bid, ask = decide(market, now).actions
+    acknowledge(market, (ask,), now)
+    for hold in (1, 2):
+        market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
+        market.apply(answer(bid.order_id, Verb.PLACE, Outcome.REFUSED, now, code="1140", reason="no money"))
+        assert () == decide(market, now + hold * SEC - 1).actions
+        now += hold * SEC
+        market.apply(snapshot(now))
+        (bid,) = decide(market, now).actions
+    acknowledge(market, (bid,), now)
+
+    assert 0 == market.refusals[Side.BUY]
+
+
+def test_an_edit_of_an_order_that_has_ended_is_followed_by_a_fresh_one_at_once():
+    """Code 1142 is no reason to wait: the venue is asked about the old order and its level is placed anew."""
+    market, now = quoting_market()
+    market.apply(snapshot(now + SEC, bid=60_050, ask=60_070))
+    edit = decide(market, now + SEC).actions[0]
+    market.apply(answer(edit.order_id, Verb.REPLACE, Outcome.SENT, now + SEC))
+    market.apply(answer(edit.order_id, Verb.REPLACE, Outcome.REFUSED, now + SEC, code="1142", reason="not found"))
+    market.apply(OrderAbsent(time=now + SEC, market=NAME, order_id=edit.replaces))
+
+    assert [Place] == [type(action) for action in decide(market, now + SEC).actions]
+
+
+def test_a_list_of_open_orders_casts_doubt_on_what_it_lacks():
+    """The venue lists nothing although two orders should rest: both become unknown."""
+    market, now = quoting_market()
+
+    market.apply(OpenOrders(time=now + SEC, market=NAME, orders=[], asked=now + SEC))
+
+    assert {OrderState.UNKNOWN} == {order.state for order in market.blotter.working.values()}
+
+
+def test_reducing_quotes_only_the_side_that_reduces():
+    """Long 20 lots and reduce-only: no bid, an ask of at most 20 lots."""
+    market = make_market()
+    market.ledger.start(20)
+    now = warm(market)
+
+    decision = market.decide(now, room(market, reduce_only=True))
+
+    assert [Side.SELL] == [quote.side for quote in decision.quotes]
+    assert [True] == [action.reduce_only for action in decision.actions]
+
+
+def test_the_reducing_side_stays_open_beyond_the_limit():
+    """Long $12,000 with a limit of $6,000: no bid, but an ask."""
+    market = make_market()
+    market.ledger.start(200)
+
+    decision = decide(market, warm(market))
+
+    assert [Side.SELL] == [quote.side for quote in decision.quotes]
+
+
+def test_executions_not_yet_told_take_room_from_the_budget():
+    """The venue says the bid is filled but the fill has not come: its ten lots still count against buying."""
+    market, now = quoting_market()
+    bid = next(order for order in market.blotter.working.values() if order.side is Side.BUY)
+    placed = Place(NAME, bid.order_id, Side.BUY, bid.price, bid.size, 0, True, False, 0)
+    market.apply(update(placed, VenueState.FILLED, now, filled=10))
+
+    assert 10 == market.blotter.open_lots(Side.BUY)
+    assert 90 == market._room(room(market)).buy
+
+
+def test_the_last_gate_refuses_what_has_become_wrong_since_the_decision():
+    """Between decision and wire the book goes stale: the placement is refused, the cancel is not."""
+    market = make_market()
+    now = warm(market)
+    bid, _ = decide(market, now).actions
+
+    assert "" == market.still_wanted(bid, now)
+    assert "book stale" == market.still_wanted(bid, now + 10 * SEC)
+    assert "" == market.still_wanted(Cancel(NAME, bid.order_id), now + 10 * SEC)
+    assert "the order has ended" == market.still_wanted(Cancel(NAME, "gone"), now)
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
+    assert "no longer intended" == market.still_wanted(bid, now)
+
+
+def test_the_mark_is_preferred_to_the_mid_and_the_mid_to_nothing():
+    """The price dollars are converted at: 0 before all, the mid, then the mark."""
+    market = make_market()
+    assert 0.0 == market.price
+
+    market.apply(StreamUp(time=START, market=NAME, stream=Stream.BOOK))
+    market.apply(snapshot(START))
+    assert 60_000.0 == market.price
+
+    market.apply(MarkPrice(time=START, market=NAME, price=59_999.5))
+    market.apply(IndexPrice(time=START, market=NAME, price=60_001.0))
+    assert 59_999.5 == market.price
+
+
+def test_worst_case_counts_every_open_order():
+    """Flat with ten lots on each side: $600 at worst; long 20: $1,800."""
+    market, now = quoting_market()
+    assert 600.0 == market.worst_usd()
+
+    market.apply(fill(Side.BUY, 60_000, 20, now, trade_id="1"))
+    assert 1800.0 == market.worst_usd()
+
+
+def test_markouts_come_due_with_the_mids_of_their_time():
+    """One second after buying at 59,940 the mid is 60,000: ten basis points kept."""
+    market, now = quoting_market()
+    market.apply(fill(Side.BUY, 59_940, 10, now, trade_id="1"))
+    market.apply(snapshot(now + 2 * SEC))
+
+    market.settle(now + 2 * SEC)
+
+    row = next(row for row in market.markouts.rows() if row.count)
+    assert (1, 10.01) == (row.horizon_sec, round(row.mean_bps, 2))
+
+
+def test_another_streams_end_leaves_the_book_alone():
+    """The price stream falls: the book is still trusted."""
+    market, now = quoting_market()
+
+    market.apply(StreamDown(time=now, market=NAME, stream=Stream.PRICES, reason="closed"))
+
+    assert market.book.trusted
+
+
+def test_facts_of_no_concern_are_ignored():
+    """A decision is no fact: nothing happens, nothing breaks."""
+    market, now = quoting_market()
+
+    market.apply(decide(market, now))
+
+    assert 2 == len(market.blotter.working)
+
+
+def test_the_venues_position_is_kept_for_comparison():
+    """Position facts are the venue's word; ours stays our count of fills."""
+    market, now = quoting_market()
+
+    market.apply(Position(time=now, market=NAME, size=7, open_price_usd=Decimal(1)))
+
+    assert (7, 0) == (market.venue_position, market.position)
+
+
+def test_adopted_orders_stand_for_the_levels_of_the_ladder():
+    """Two bids of an earlier run: the higher one is level 0, and where they fit they are kept."""
+    market = make_market()
+    now = warm(market)
+    old = [
+        update(Place(NAME, f"xmmold-{price}", Side.BUY, price, 10, 0, True, False, 0), VenueState.OPEN, now)
+        for price in (59_800, 59_940)
+    ]
+    market.adopt([replace(order, expires=now + 300 * SEC) for order in old])
+
+    actions = decide(market, now).actions
+
+    assert {"xmmold-59940": 0, "xmmold-59800": 1} == {
+        o.order_id: o.level for o in list(market.blotter.working.values())[:2]
+    }
+    assert [("xmmold-59800", Cancel)] == [(a.order_id, type(a)) for a in actions if not isinstance(a, Place)]

@@ -62,7 +62,7 @@ class Exchange:
         self._timers = [(market.next_funding, _FUNDING, place) for place, market in enumerate(self._listed)]
         heapq.heapify(self._timers)
 
-    # --- accounts and time --------------------------------------------------------------------------------------------
+    # --- accounts and time -------------------------------------------------------------------------------------------
 
     def add_account(self, account: int, deposit_usd: Decimal, *, quiet: bool = False) -> None:
         """Open *account*. A quiet one (the crowd) has no private events, no history and no limits.
@@ -112,7 +112,7 @@ class Exchange:
         if owner.deadline is not None:
             heapq.heappush(self._timers, (owner.deadline, _DEAD_MAN, account))
 
-    # --- orders -------------------------------------------------------------------------------------------------------
+    # --- orders ------------------------------------------------------------------------------------------------------
 
     def submit(self, account: int, request: OrderRequest) -> int:
         """Accept and match at once; return the venue id. Raises ``Refusal``."""
@@ -175,7 +175,7 @@ class Exchange:
             if everything or order.venue_id in ids or request.external_id in externals or request.market in names:
                 self._cancel(owner, order)
 
-    # --- private reads: lists are oldest first ------------------------------------------------------------------------
+    # --- private reads: lists are oldest first -----------------------------------------------------------------------
 
     def balance(self, account: int) -> BalanceView:
         return self._account(account).balance(self.now)
@@ -219,7 +219,7 @@ class Exchange:
     def funding_payments(self, account: int, market: str | None = None) -> list[FundingView]:
         return [row for row in self._account(account).payments if market in (None, row.market)]
 
-    # --- public reads and prices --------------------------------------------------------------------------------------
+    # --- public reads and prices -------------------------------------------------------------------------------------
 
     @property
     def listings(self) -> tuple[Listing, ...]:
@@ -279,7 +279,7 @@ class Exchange:
         events, self._clearing.events = self._clearing.events, []
         return events
 
-    # --- a recorded market --------------------------------------------------------------------------------------------
+    # --- a recorded market -------------------------------------------------------------------------------------------
 
     def set_ambient(self, market: str, side: Side, price: int, size: int) -> None:
         """Set the anonymous size at *price* to what the tape shows."""
@@ -298,7 +298,7 @@ class Exchange:
         if left:
             self._clearing.tell_public(Execution(place, side, price, left, self.now), self._clearing.next_id())
 
-    # --- faults -------------------------------------------------------------------------------------------------------
+    # --- faults ------------------------------------------------------------------------------------------------------
 
     def external_trade(
         self, account: int, market: str, side: Side, price: int, size: int, *, kind: TradeKind = "TRADE"
@@ -321,7 +321,7 @@ class Exchange:
         price = place.listing.instrument.ticks_floor(place.mark)
         self.external_trade(account, market, side, price, min(size, abs(held)), kind="DELEVERAGE")
 
-    # --- the matching engine ------------------------------------------------------------------------------------------
+    # --- the matching engine -----------------------------------------------------------------------------------------
 
     def _enters(self, order: Order, owner: TradingAccount) -> bool:
         """Decide whether *order* may enter the book. If not, it ends; the order it edits ends in any case."""
@@ -416,7 +416,7 @@ class Exchange:
         del self._orders[order.venue_id]
         owner.retire(order, market.lot)
 
-    # --- timers -------------------------------------------------------------------------------------------------------
+    # --- timers ------------------------------------------------------------------------------------------------------
 
     def _expire(self, venue_id: int) -> None:
         order = self._orders.get(venue_id)
@@ -435,7 +435,7 @@ class Exchange:
         market.next_funding += market.listing.funding_interval_sec * NANO
         heapq.heappush(self._timers, (market.next_funding, _FUNDING, place))
 
-    # --- lookups ------------------------------------------------------------------------------------------------------
+    # --- lookups -----------------------------------------------------------------------------------------------------
 
     def _account(self, account: int) -> TradingAccount:
         return self._clearing.account(account)

@@ -145,7 +145,7 @@ class MatchingBook:
         self._ambient: dict[Side, Ladder[int]] = {side: Ladder(side) for side in Side}
         self._watches: list[LevelWatch] = []
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     def watch(self) -> LevelWatch:
         watch = LevelWatch(self)
@@ -178,7 +178,7 @@ class MatchingBook:
         opposite = self.best(side.opposite)
         return opposite is not None and side * (price - opposite) >= 0
 
-    # --- orders of accounts -------------------------------------------------------------------------------------------
+    # --- orders of accounts ------------------------------------------------------------------------------------------
 
     def rest(self, order: Order) -> None:
         """Put *order* at the end of the queue at its price. It must not cross the displayed book."""
@@ -225,7 +225,7 @@ class MatchingBook:
         self._put_ambient(maker, match.price, self._ambient[maker].at[match.price] - size)
         self._advance_queue(maker, match.price, size)
 
-    # --- a recorded market --------------------------------------------------------------------------------------------
+    # --- a recorded market -------------------------------------------------------------------------------------------
 
     def set_ambient(self, side: Side, price: int, size: int) -> None:
         """Set the ambient size at *price*; a size below what queues ahead of an order moves that order forward."""
@@ -273,7 +273,7 @@ class MatchingBook:
                 self._fill(order, lots)
                 yield order, lots
 
-    # --- inside -------------------------------------------------------------------------------------------------------
+    # --- inside ------------------------------------------------------------------------------------------------------
 
     def _first_shown(self, side: Side) -> int:
         """Return the index of the best ambient price of *side* that crosses no order of an account."""

@@ -1,0 +1,106 @@
+"""What the venue says of its markets: rules, statistics, fees. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING
+from typing import Any
+
+from src.model.errors import Malformed
+from src.model.facts import AnyFact, FundingRate, IndexPrice, MarkPrice
+from src.model.instrument import Fees, Instrument
+from src.venues.extended.values import Grid, Row, as_row, clean, decimal, hexadecimal, nanoseconds, need
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One market as the venue lists it: the model's instrument, its two grids, and what the signature needs."""
+
+    instrument: Instrument
+    prices: Grid
+    sizes: Grid
+    synthetic_id: int
+    collateral_id: int
+    synthetic_resolution: int
+    collateral_resolution: int
+
+
+def listings(raw: Any) -> tuple[dict[str, Listing], dict[str, str]]:
+    """Read ``/info/markets``: the perpetuals, and by name what was wrong with those that cannot be read."""
+    if not isinstance(raw, list):
+        raise Malformed("the list of markets is no list")
+    readable: dict[str, Listing] = {}
+    unreadable: dict[str, str] = {}
+    for row in raw:
+        name = clean(row.get("name"), 40) if isinstance(row, dict) else ""
+        if not name or row.get("type", "PERPETUAL") != "PERPETUAL":
+            continue
+        try:
+            readable[name] = listing(row)
+        except Malformed as error:
+            unreadable[name] = str(error)
+    return readable, unreadable
+
+
+def listing(row: Row) -> Listing:
+    """Read the rules of one market. Sizes are in base units, values in dollars, caps are fractions of mark."""
+    rules, chain = as_row(row.get("tradingConfig")), as_row(row.get("l2Config"))
+    tick, lot = decimal(need(rules, "minPriceChange")), decimal(need(rules, "minOrderSizeChange"))
+    if tick <= 0 or lot <= 0:
+        raise Malformed(f"tick {tick}, lot {lot}")
+    instrument = Instrument(
+        market=clean(need(row, "name"), 40),
+        tick=tick,
+        lot=lot,
+        min_lots=int((decimal(need(rules, "minOrderSize")) / lot).to_integral_value(ROUND_CEILING)),
+        max_order_usd=float(decimal(need(rules, "maxLimitOrderValue"))),
+        max_position_usd=float(decimal(need(rules, "maxPositionValue"))),
+        max_open_orders=int(decimal(need(rules, "maxNumOrders"))),
+        price_cap=float(decimal(need(rules, "limitPriceCap"))),
+        price_floor=float(decimal(need(rules, "limitPriceFloor"))),
+        active=row.get("active") is True and row.get("status", "ACTIVE") == "ACTIVE" and not row.get("isRfq"),
+    )
+    return Listing(
+        instrument=instrument,
+        prices=Grid(tick, least=1),
+        sizes=Grid(lot),
+        synthetic_id=hexadecimal(need(chain, "syntheticId")),
+        collateral_id=hexadecimal(need(chain, "collateralId")),
+        synthetic_resolution=int(decimal(need(chain, "syntheticResolution"))),
+        collateral_resolution=int(decimal(need(chain, "collateralResolution"))),
+    )
+
+
+def fees(raw: Any) -> dict[str, Fees]:
+    """Read ``/user/fees``: a list with one row per market."""
+    if not isinstance(raw, list):
+        raise Malformed("the list of fees is no list")
+    return {
+        str(need(as_row(row), "market")): Fees(
+            maker=decimal(need(row, "makerFeeRate")), taker=decimal(need(row, "takerFeeRate"))
+        )
+        for row in raw
+    }
+
+
+def stats(raw: Any, instrument: Instrument, now: int) -> list[AnyFact]:
+    """Read a market's statistics; a price that is absent or not above zero (a delisted market) is left out."""
+    row, market = as_row(raw), instrument.market
+    facts: list[AnyFact] = []
+    if decimal(row.get("markPrice") or 0) > 0:
+        facts.append(MarkPrice(time=now, market=market, price=dollars_to_ticks(row["markPrice"], instrument)))
+    if decimal(row.get("indexPrice") or 0) > 0:
+        facts.append(IndexPrice(time=now, market=market, price=dollars_to_ticks(row["indexPrice"], instrument)))
+    if row.get("fundingRate") is not None:
+        # fundingRate is hourly already; nextFundingRate, despite its name, is the time it is next applied.
+        rate, due = float(decimal(row["fundingRate"])), nanoseconds(row.get("nextFundingRate"))
+        facts.append(FundingRate(time=now, market=market, rate=rate, next_time=due))
+    return facts
+
+
+def dollars_to_ticks(value: Any, instrument: Instrument) -> float:
+    """Return a price in dollars as ticks, unrounded. Raises ``Malformed`` unless it is above zero."""
+    price = decimal(value)
+    if price <= 0:
+        raise Malformed(f"price {price} of {instrument.market}")
+    return instrument.ticks_float(price)

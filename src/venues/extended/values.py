@@ -1,0 +1,157 @@
+"""Values out of the venue's messages: exact numbers, clean words, rows; with a bound on everything."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from src.model.errors import Malformed
+
+Row = Mapping[str, Any]
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+MOST_STEPS = 10**15  # beyond it a float no longer holds every integer, and no market has such a price or size
+MOST_MILLIS = 10**14  # the year 5138
+
+_NUMBER = re.compile(r"-?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?", re.ASCII)
+_MOST_EXPONENT = 30
+_MOST_TEXT = 64
+_REMEMBERED = 2**16
+_MOST_WORD = 200
+_LEAST_MILLIS = 10**11  # a stamp below is in seconds: the documentation mixes the two
+
+
+def clean(value: object, limit: int = _MOST_WORD) -> str:
+    """Return what the venue said as one printable line of at most *limit* characters: no terminal escapes in logs."""
+    text = str(value) if isinstance(value, str | int) else reprlib.repr(value)  # reprlib stops in deep and long values
+    return "".join(letter if letter.isprintable() else " " for letter in text[:limit]).strip()
+
+
+def identifier(value: object) -> str:
+    """Return an id as text: they exceed 2**53, at times 2**63, and may come as a number or a string; None is empty."""
+    return "" if value is None else clean(value)
+
+
+def decimal(value: object) -> Decimal:
+    """Return a number that came as text (or as a JSON number). Raises ``Malformed`` on anything strange or absurd."""
+    text = value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+    if isinstance(value, bool) or len(text) > _MOST_TEXT or not _NUMBER.fullmatch(text):
+        raise Malformed(f"not a number: {clean(text, 40)!r}")
+    number = Decimal(text)
+    if abs(number.adjusted()) > _MOST_EXPONENT:
+        raise Malformed(f"absurd number: {clean(text, 40)!r}")
+    return number
+
+
+def nanoseconds(value: object) -> int:
+    """Return a venue stamp (milliseconds, in places seconds) in nanoseconds; 0 when it is missing or absurd."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _MOST_TEXT:
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST_MILLIS:
+        return 0
+    return value * (1_000_000 if value >= _LEAST_MILLIS else 1_000_000_000)
+
+
+def hexadecimal(value: Any) -> int:
+    """Return a 0x… number. Raises ``Malformed``."""
+    try:
+        return int(str(value)[:80], 16)
+    except ValueError:
+        raise Malformed(f"not a hex number: {clean(value, 40)!r}") from None
+
+
+def decode(body: bytes) -> Any:
+    """Return *body* as plain JSON values. Raises ``Malformed``."""
+    try:
+        return msgspec.json.decode(body)
+    except UNREADABLE as error:
+        raise unreadable(body, error) from None
+
+
+def as_row(value: Any) -> Row:
+    """Return *value* if it is a JSON object. Raises ``Malformed``."""
+    if not isinstance(value, dict):
+        raise Malformed(f"{clean(value, 40)!r} where an object belongs")
+    return value
+
+
+def need(row: Row, key: str) -> Any:
+    """Return what *row* must hold. Raises ``Malformed``."""
+    value = row.get(key)
+    if value is None:
+        raise Malformed(f"no {key}")
+    return value
+
+
+def unreadable(body: bytes, error: Exception) -> Malformed:
+    """Return the error for a body that is no JSON, or not of the shape it should have."""
+    return Malformed(f"unreadable message of {len(body)} bytes: {clean(error)}")
+
+
+class Grid(dict[str, int]):
+    """Decimal text → whole steps, as ``grid["84052.0"]``.
+
+    Raises ``Malformed`` for what is no number, off the grid, or absurd (also: below *least* steps). It remembers what
+    it has read, because a market's prices repeat. *dot* is where the decimal point of a number is that is written with
+    exactly the decimals of a decimal step (-6 for 0.00001), 0 for other steps: the short cut of ``wire`` for sizes.
+    """
+
+    __slots__ = ("_least", "_places", "_power", "_unit", "dot", "step")
+
+    def __init__(self, step: Decimal, least: int = -MOST_STEPS) -> None:
+        super().__init__()
+        self._least = least
+        exponent: Any = step.normalize().as_tuple().exponent  # an int: a step is finite
+        self.step = step
+        self._places = max(0, -exponent)
+        self._power: int = 10**self._places
+        self._unit = int(step * self._power)
+        self.dot = -self._places - 1 if self._places and self._unit == 1 else 0
+
+    def __missing__(self, text: str) -> int:
+        steps = self._exact(text)
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[text] = steps
+        return steps
+
+    def nearest(self, number: Decimal) -> int:
+        """Return *number* in steps, rounded: a price may lie off the grid (liquidations, orders of an older tick)."""
+        steps = int((number / self.step).to_integral_value())
+        if abs(steps) > MOST_STEPS:
+            raise Malformed(f"absurd number: {number}")
+        return steps
+
+    def exact(self, number: Decimal) -> int:
+        """Return *number* in steps. Raises ``Malformed`` when it lies off the grid."""
+        return self._steps(self._scaled(number), number)
+
+    def _exact(self, text: str) -> int:
+        whole, _, fraction = text.partition(".")
+        if len(fraction) > self._places:
+            fraction = fraction.rstrip("0")
+        digits = whole + fraction.ljust(self._places, "0")
+        plain = len(fraction) <= self._places and len(digits) < _MOST_TEXT and digits.isascii()
+        if plain and whole not in ("", "-") and digits.removeprefix("-").isdigit():
+            return self._steps(int(digits), text)
+        return self._steps(self._scaled(decimal(text)), text)
+
+    def _scaled(self, number: Decimal) -> int:
+        above, below = number.as_integer_ratio()  # exact, unlike Decimal arithmetic beyond 28 digits
+        scaled, rest = divmod(above * self._power, below)
+        if rest:
+            raise Malformed(f"{number} is not a multiple of {self.step}")
+        return scaled
+
+    def _steps(self, scaled: int, text: object) -> int:
+        steps, rest = divmod(scaled, self._unit)
+        if rest:
+            raise Malformed(f"{clean(text, 40)} is not a multiple of {self.step}")
+        if not self._least <= steps <= MOST_STEPS:
+            raise Malformed(f"absurd number: {clean(text, 40)}")
+        return steps

@@ -1,0 +1,348 @@
+"""Extended's messages as facts: pure functions from bytes and rows to ``model`` words.
+
+Two manners of reading. Market data is typed and strict, for it is hot and a wrong book is worse than none: nonsense
+raises ``Malformed``. Private data is lenient, for it carries our fills: unknown words become OTHER, unknown fields are
+ignored, null lists are empty, and one row that cannot be read never costs the others; ``Frame.complaint`` names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from src.model.actions import Side
+from src.model.errors import Disconnected, Malformed
+from src.model.facts import (
+    AnyFact,
+    Balance,
+    BookDelta,
+    BookSnapshot,
+    Fill,
+    FillKind,
+    FundingPaid,
+    IndexPrice,
+    MarkPrice,
+    OrderUpdate,
+    Position,
+    VenueState,
+)
+from src.venues.extended.markets import Listing, dollars_to_ticks
+from src.venues.extended.values import (
+    MOST_MILLIS,
+    MOST_STEPS,
+    UNREADABLE,
+    Grid,
+    Row,
+    as_row,
+    clean,
+    decimal,
+    decode,
+    identifier,
+    nanoseconds,
+    need,
+    unreadable,
+)
+
+F = TypeVar("F")
+
+_MOST_LEVELS = 50_000  # per side; the live book has about 3,000
+
+_SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
+_POSITION_SIGNS = {"LONG": 1, "SHORT": -1}
+_STATES = {
+    "NEW": VenueState.OPEN,
+    "UNTRIGGERED": VenueState.OPEN,
+    "PARTIALLY_FILLED": VenueState.OPEN,
+    "FILLED": VenueState.FILLED,
+    "CANCELLED": VenueState.CANCELLED,
+    "REJECTED": VenueState.REJECTED,
+    "EXPIRED": VenueState.EXPIRED,
+}
+_KINDS = {
+    "TRADE": FillKind.TRADE,
+    "LIQUIDATION": FillKind.LIQUIDATION,
+    "DELEVERAGE": FillKind.DELEVERAGE,
+    "ADL": FillKind.DELEVERAGE,
+}
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """What one stream message said: its sequence number, its facts, and the first row of it that could not be read."""
+
+    seq: int
+    facts: list[AnyFact]
+    complaint: str = ""
+
+
+# --- book ------------------------------------------------------------------------------------------------------------
+
+
+class _Level(msgspec.Struct, gc=False):
+    p: str
+    q: str
+    c: str = ""
+
+
+class _Levels(msgspec.Struct):
+    m: str
+    b: list[_Level] | None = None
+    a: list[_Level] | None = None
+
+
+class _BookMessage(msgspec.Struct):
+    seq: int
+    type: str | None = None
+    ts: int = 0
+    data: _Levels | None = None
+    error: Any = None
+    status: str | None = None
+
+
+_book_message = msgspec.json.Decoder(_BookMessage)
+
+
+def read_book(frame: bytes, listing: Listing, now: int) -> Frame:
+    """Read one message of ``/orderbooks/{market}``. Raises ``Malformed``, or ``Disconnected`` for an error envelope."""
+    try:
+        message = _book_message.decode(frame)
+    except UNREADABLE as error:
+        raise unreadable(frame, error) from None
+    data, market = message.data, listing.instrument.market
+    if data is None:
+        raise Disconnected(f"error message: {clean(message.error or message.status)}")
+    if data.m != market or not 0 <= message.ts < MOST_MILLIS:
+        raise Malformed(f"a book message for {clean(data.m, 40)!r} at {message.ts} on the stream of {market}")
+    if max(len(data.b or ()), len(data.a or ())) > _MOST_LEVELS:
+        raise Malformed(f"a book of more than {_MOST_LEVELS} levels a side")
+    stamp = message.ts * 1_000_000
+    fact: BookDelta | BookSnapshot
+    if message.type == "DELTA":
+        fact = BookDelta(
+            time=now,
+            market=market,
+            bids=_changes(data.b, listing),
+            asks=_changes(data.a, listing),
+            venue_time=stamp,
+        )
+    elif message.type == "SNAPSHOT":
+        fact = BookSnapshot(
+            time=now,
+            market=market,
+            bids=_sizes(data.b, listing),
+            asks=_sizes(data.a, listing),
+            venue_time=stamp,
+        )
+    else:
+        raise Malformed(f"book message of unknown type {clean(message.type, 40)!r}")
+    return Frame(message.seq, [fact])
+
+
+def _changes(levels: list[_Level] | None, listing: Listing) -> list[tuple[int, int, int]]:
+    """Levels of a DELTA: ``c`` is the new absolute size, ``q`` the signed change."""
+    levels, prices, sizes = levels or [], listing.prices, listing.sizes
+    try:
+        return _plain_changes(levels, prices, sizes.dot)
+    except (ValueError, IndexError):
+        return [(prices[level.p], _size(sizes[level.c]), sizes[level.q]) for level in levels]
+
+
+def _plain_changes(levels: list[_Level], prices: Grid, dot: int) -> list[tuple[int, int, int]]:
+    """Read sizes written with all their decimals, at a third of the cost. Raises ValueError or IndexError else."""
+    rows = []
+    for level in levels:
+        c, q = level.c, level.q
+        if c[dot] != "." or q[dot] != ".":
+            raise ValueError
+        size, change = int(c.replace(".", "", 1)), int(q.replace(".", "", 1))
+        if not (0 <= size <= MOST_STEPS >= change >= -MOST_STEPS):
+            raise ValueError
+        rows.append((prices[level.p], size, change))
+    return rows
+
+
+def _sizes(levels: list[_Level] | None, listing: Listing) -> list[tuple[int, int]]:
+    """Levels of a SNAPSHOT: ``q`` is the absolute size; ``c``, where present at all, is of no use."""
+    levels, prices, sizes = levels or [], listing.prices, listing.sizes
+    rows = [(prices[level.p], _size(sizes[level.q])) for level in levels]
+    return [row for row in rows if row[1]]
+
+
+def _size(lots: int) -> int:
+    if lots < 0:
+        raise Malformed(f"a size of {lots} lots in the book")
+    return lots
+
+
+# --- mark and index --------------------------------------------------------------------------------------------------
+
+
+def read_price(frame: bytes, listing: Listing, now: int) -> Frame:
+    """Read one message of ``/prices/mark/{market}`` or ``/prices/index/{market}``."""
+    message = _envelope(frame)
+    data = as_row(message.get("data"))
+    instrument = listing.instrument
+    if data.get("m") != instrument.market:
+        raise Malformed(f"a price for {clean(data.get('m'), 40)!r} on the stream of {instrument.market}")
+    price = dollars_to_ticks(need(data, "p"), instrument)
+    stamp = nanoseconds(data.get("ts")) or nanoseconds(message.get("ts"))
+    kinds: dict[Any, type[MarkPrice] | type[IndexPrice]] = {"MP": MarkPrice, "IP": IndexPrice}
+    kind = kinds.get(message.get("type"))
+    if kind is None:
+        raise Malformed(f"price message of unknown type {clean(message.get('type'), 40)!r}")
+    return Frame(_seq(message), [kind(time=now, market=instrument.market, price=price, venue_time=stamp)])
+
+
+# --- private ---------------------------------------------------------------------------------------------------------
+
+
+def read_account(frame: bytes, listings: Mapping[str, Listing], now: int) -> Frame:
+    """Read one message of ``/account``; it may bundle several kinds. Facts come as fills, orders, positions, balance.
+
+    Rows of a market that is not among *listings* (spot, or one we cannot trade) concern nobody here and are left out.
+    """
+    message = _envelope(frame)
+    data = as_row(message.get("data") or {})
+    fills, bad_fill = rows(data.get("trades"), fill, listings, now)
+    orders, bad_order = rows(data.get("orders"), order, listings, now)
+    positions, bad_position = rows(data.get("positions"), position, listings, now)
+    facts: list[AnyFact] = [*fills, *orders, *positions]
+    complaint = bad_fill or bad_order or bad_position
+    if data.get("balance") is not None:
+        try:
+            facts.append(balance(data["balance"], now))
+        except Malformed as error:
+            complaint = complaint or f"balance: {error}"
+    return Frame(_seq(message), facts, complaint)
+
+
+def rows(
+    raw: Any, read: Callable[[Row, Listing, int], F], listings: Mapping[str, Listing], now: int
+) -> tuple[list[F], str]:
+    """Read a list of rows; return the facts, and what was wrong with the first row that could not be read, or ""."""
+    if raw is not None and not isinstance(raw, list):
+        return [], f"{clean(raw, 40)!r} where a list of rows belongs"
+    facts: list[F] = []
+    complaint = ""
+    for item in raw or ():
+        try:
+            row = as_row(item)
+            listing = listings.get(str(need(row, "market")))
+            if listing is not None:
+                facts.append(read(row, listing, now))
+        except Malformed as error:
+            complaint = complaint or f"{read.__name__} row: {error}"
+    return facts, complaint
+
+
+def order(row: Row, listing: Listing, now: int) -> OrderUpdate:
+    """Read one order (stream or REST). A status we do not know is OTHER; a TP/SL order has no price and gets 0."""
+    reason = clean(row.get("statusReason") or "")
+    return OrderUpdate(
+        time=now,
+        market=listing.instrument.market,
+        order_id=identifier(row.get("externalId")),
+        venue_id=identifier(need(row, "id")),
+        side=_side(row),
+        price=listing.prices.nearest(decimal(row.get("price") or 0)),
+        size=listing.sizes.exact(decimal(row.get("qty") or 0)),
+        filled=listing.sizes.exact(decimal(row.get("filledQty") or 0)),
+        state=_STATES.get(str(row.get("status")), VenueState.OTHER),
+        reason="" if reason == "NONE" else reason,
+        reduce_only=row.get("reduceOnly") is True,
+        expires=nanoseconds(row.get("expireTime")),
+        venue_time=nanoseconds(row.get("updatedTime")) or nanoseconds(row.get("createdTime")),
+    )
+
+
+def fill(row: Row, listing: Listing, now: int) -> Fill:
+    """Read one of our executions. The external id is on the stream (``externalOrderId``); by REST it may be empty."""
+    price, size = decimal(need(row, "price")), decimal(need(row, "qty"))
+    if price <= 0 or size <= 0:
+        raise Malformed(f"an execution of {size} at {price}")
+    return Fill(
+        time=now,
+        market=listing.instrument.market,
+        trade_id=identifier(need(row, "id")),
+        order_id=identifier(row.get("externalOrderId") or row.get("externalId")),
+        venue_id=identifier(row.get("orderId")),
+        side=_side(row),
+        price=listing.prices.nearest(price),
+        size=listing.sizes.exact(size),
+        value_usd=decimal(row["value"]) if row.get("value") is not None else price * size,
+        fee_usd=decimal(row.get("fee") or 0),
+        maker=row.get("isTaker") is False,
+        kind=_KINDS.get(str(row.get("tradeType")), FillKind.OTHER),
+        venue_time=nanoseconds(row.get("createdTime")),
+    )
+
+
+def position(row: Row, listing: Listing, now: int) -> Position:
+    """Read one position: the venue gives an absolute size and a side; a closed one is 0."""
+    size = abs(listing.sizes.exact(decimal(need(row, "size"))))
+    sign = 0 if row.get("status") == "CLOSED" or not size else _POSITION_SIGNS.get(str(row.get("side")))
+    if sign is None:
+        raise Malformed(f"position of unknown side {clean(row.get('side'), 40)!r}")
+    return Position(
+        time=now,
+        market=listing.instrument.market,
+        size=sign * size,
+        open_price_usd=decimal(row.get("openPrice") or 0),
+        venue_time=nanoseconds(row.get("updatedAt") or row.get("updatedTime")),
+    )
+
+
+def balance(raw: Any, now: int) -> Balance:
+    """Read the account's money."""
+    row = as_row(raw)
+    return Balance(
+        time=now,
+        balance_usd=decimal(need(row, "balance")),
+        equity_usd=decimal(need(row, "equity")),
+        available_usd=decimal(row.get("availableForTrade") or 0),
+        venue_time=nanoseconds(row.get("updatedTime")),
+    )
+
+
+def funding(row: Row, listing: Listing, now: int) -> FundingPaid:
+    """Read one funding payment.
+
+    The sign of ``fundingFee`` is documented nowhere, so it is taken from what is: at a positive rate longs pay. Only
+    where rate or side say nothing does the venue's own sign stand (positive: received).
+    """
+    fee, rate = decimal(need(row, "fundingFee")), decimal(row.get("fundingRate") or 0)
+    direction = -rate * _POSITION_SIGNS.get(str(row.get("side")), 0)
+    return FundingPaid(
+        time=now,
+        market=listing.instrument.market,
+        payment_id=identifier(need(row, "id")),
+        amount_usd=abs(fee).copy_sign(direction) if direction else fee,
+        rate=float(rate),
+        venue_time=nanoseconds(row.get("paidTime")),
+    )
+
+
+# --- envelopes -------------------------------------------------------------------------------------------------------
+
+
+def _envelope(frame: bytes) -> Row:
+    """Return a stream message. Raises ``Disconnected`` when it is the venue's way of saying that something is wrong."""
+    message = as_row(decode(frame))
+    if message.get("error") or str(message.get("status", "OK")).upper() != "OK":
+        raise Disconnected(f"error message: {clean(message.get('error') or message.get('status'))}")
+    return message
+
+
+def _seq(message: Row) -> int:
+    seq = need(message, "seq")
+    if not isinstance(seq, int) or isinstance(seq, bool):
+        raise Malformed(f"sequence number {clean(seq, 40)!r}")
+    return seq
+
+
+def _side(row: Row) -> Side:
+    side = _SIDES.get(str(row.get("side")))
+    if side is None:
+        raise Malformed(f"unknown side {clean(row.get('side'), 40)!r}")
+    return side

@@ -1,0 +1,60 @@
+# Everything a developer does. Only Python 3.11+ and make are needed; `make help` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+
+STAMP := $(VENV)/installed.txt
+LOCK_STAMP := .venv-lock/installed.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help env run test lint format lock schema clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## create .venv from the hash-pinned lock (does nothing when it is current)
+
+$(STAMP): requirements/test.txt
+	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; try: make PYTHON=python3.12' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/test.txt
+	@cp requirements/test.txt $@
+
+run: env ## start the bot, e.g. make run ARGS="--for 60"
+	$(BIN)/python -m src.bot $(ARGS)
+
+test: env ## run all tests; 90 % branch coverage overall, 100 % in the engine
+	$(BIN)/python -m pytest --cov --timeout=120 $(ARGS)
+	$(BIN)/python -m coverage report --include='src/engine/*' --fail-under=100
+
+lint: env ## check style, types and the arrows between rooms
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy --strict src scripts
+	$(BIN)/lint-imports
+
+format: env ## rewrite the code in the project's style
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+schema: env ## rewrite config.schema.json
+	$(BIN)/python -m src.config --schema > config.schema.json.new
+	mv config.schema.json.new config.schema.json
+
+lock: $(LOCK_STAMP) ## regenerate requirements/*.txt, e.g. make lock ARGS="--upgrade"
+	$(dir $(LOCK_STAMP))$(notdir $(BIN))/python scripts/lock.py $(ARGS)
+
+$(LOCK_STAMP): requirements/lock.txt
+	$(PYTHON) -m venv --clear $(dir $@)
+	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --require-hashes -r requirements/lock.txt
+	@cp requirements/lock.txt $@
+
+clean: ## remove the environments and caches (never data/)
+	rm -rf .venv .venv-lock .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -243,7 +243,7 @@ class Blotter:
         self._rejects = {Side.BUY: 0, Side.SELL: 0}
         self._rejected_at = {Side.BUY: 0, Side.SELL: 0}  # when the latest rejected order had been decided
 
-    # --- what we know -------------------------------------------------------------------------------------------------
+    # --- what we know ------------------------------------------------------------------------------------------------
 
     @property
     def working(self) -> Mapping[str, WorkingOrder]:
@@ -288,7 +288,7 @@ class Blotter:
         record = self._find(order_id)
         return NO_LEVEL if record is None else record.order.level
 
-    # --- what we decide -----------------------------------------------------------------------------------------------
+    # --- what we decide ----------------------------------------------------------------------------------------------
 
     def new_id(self) -> str:
         """Return an order id never returned before in this run."""
@@ -321,7 +321,7 @@ class Blotter:
         replaces = action.replaces if isinstance(action, Replace) else ""
         self._open[order.order_id] = _Record(order, decided=now, replaces=replaces)
 
-    # --- what we hear -------------------------------------------------------------------------------------------------
+    # --- what we hear ------------------------------------------------------------------------------------------------
 
     def apply(self, fact: Answer | OrderUpdate | OpenOrders | OrderAbsent) -> None:
         """Take in a fact about our orders; the same one twice, or late, does no harm."""
@@ -436,7 +436,7 @@ class Blotter:
             if settled_in and order_id not in listed:
                 self._move(self._open[order_id], Event.DOUBTED, fact.time)
 
-    # --- bookkeeping --------------------------------------------------------------------------------------------------
+    # --- bookkeeping -------------------------------------------------------------------------------------------------
 
     def _find(self, order_id: str, venue_id: str = "") -> _Record | None:
         for name in (order_id, self._by_venue_id.get(venue_id, "")):

@@ -1,8 +1,7 @@
-"""The order book of one market in ticks and lots: snapshot and deltas in, touch out, and it knows when it must not be
-trusted.
+"""The order book of one market: snapshot and deltas in, touch out, and it knows when it must not be trusted.
 
 Each side is a dict from price to size. The best price is kept as deltas come and searched again only when its level
-vanishes: this was the fastest of the plain-Python layouts measured, at half the cost of a sorted container.
+vanishes: measured at half the cost of a sorted container.
 """
 
 from __future__ import annotations

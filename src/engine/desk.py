@@ -11,9 +11,11 @@ from src.engine.risk import LossGuard, LossState, RiskLimits, TradingState, Trip
 from src.model.actions import Budget
 from src.model.facts import AnyFact, Balance, Command, Fill, Position, Stream, StreamDown, StreamUp, Transfer
 
-# A difference between our books and the venue's must last this long before it counts: events of one execution arrive one by one.
+# A difference between our books and the venue's must last this long before it counts: events of one execution arrive
+# one by one.
 SETTLE = 5 * SEC
-# Rounding at the venue may cost this share of the volume traded (quant: alarm above 1e-6 of volume), and at least a cent.
+# Rounding at the venue may cost this share of the volume traded (quant: alarm above 1e-6 of volume), and at least a
+# cent.
 REMAINDER_SHARE = Decimal("0.000001")
 REMAINDER_FLOOR = Decimal("0.01")
 
@@ -23,8 +25,8 @@ _COMMANDED = {"halt": TradingState.HALTED, "reduce": TradingState.REDUCING}
 class Desk:
     """Equity, exposure and budgets of one account. States only ever get worse here; a person clears them by a restart.
 
-    Our books start from the venue's cash and positions (``open``). Afterwards cash moves only by fills, fees, funding and
-    transfers we know; what the venue's own books say beyond that is the *remainder*, shown always and alarmed.
+    Our books start from the venue's cash and positions (``open``). Afterwards cash moves only by fills, fees, funding
+    and transfers we know; what the venue's own books say beyond that is the *remainder*, shown always and alarmed.
     The venue's cash is ``balance - sum(size * open price)`` (Extended: equity = balance + unrealised PnL).
     """
 
@@ -43,13 +45,14 @@ class Desk:
         self._unequal_since: int | None = None
         self._remainder_since: int | None = None
 
-    # --- facts ---------------------------------------------------------------------------------------------------------
+    # --- facts -------------------------------------------------------------------------------------------------------
 
     def open(self, balance: Balance, positions: Sequence[Position], missed: Sequence[Fill] = ()) -> None:
         """Open the books: the venue's cash and positions are where our own counting begins.
 
-        *missed* executions happened while we were away. They are inside the venue's figures already, so the books open as of
-        before them; the caller then lets the markets hear them like any other fill, and none is lost or counted twice.
+        *missed* executions happened while we were away. They are inside the venue's figures already, so the books open
+        as of before them; the caller then lets the markets hear them like any other fill, and none is lost or counted
+        twice.
         """
         held = {position.market: position for position in positions}
         for name, market in self.markets.items():
@@ -83,7 +86,7 @@ class Desk:
         if most_severe(trip.state, self.state) is not self.state:
             self.state, self.reason = trip.state, trip.reason
 
-    # --- money ---------------------------------------------------------------------------------------------------------
+    # --- money -------------------------------------------------------------------------------------------------------
 
     def venue_cash_usd(self) -> Decimal | None:
         """Return the cash behind the venue's last balance and positions."""
@@ -112,6 +115,13 @@ class Desk:
         opening = self.opening_equity_usd()
         return None if opening is None else opening + self.parts().total + self.transfers_usd
 
+    def venue_equity_usd(self) -> Decimal | None:
+        """Return the venue's cash and the venue's positions at our last mids: equity without any count of ours."""
+        cash = self.venue_cash_usd()
+        if cash is None:
+            return None
+        return sum((m.ledger.value_at_mid(m.venue_position or 0) for m in self.markets.values()), cash)
+
     def mismatches(self) -> list[str]:
         """Return the markets whose position differs between the venue and our count of fills."""
         return [
@@ -126,10 +136,12 @@ class Desk:
         ours = sum((m.ledger.cash_usd for m in self.markets.values()), self.opening_cash_usd) + self.transfers_usd
         return cash - ours
 
-    # --- limits --------------------------------------------------------------------------------------------------------
+    # --- limits ------------------------------------------------------------------------------------------------------
 
     def budget(self, name: str, now: int, closed: str = "") -> Budget:
-        """Return what *name* may have in the book at *now*. *closed* carries a reason of the runtime (not armed, stopping)."""
+        """Return what *name* may have in the book at *now*. *closed* carries a reason of the runtime (not armed,
+        stopping).
+        """
         market = self.markets[name]
         others = sum(other.worst_usd() for key, other in self.markets.items() if key != name)
         return budget(

@@ -69,9 +69,9 @@ class OrderCounts:
 class Market:
     """Everything about one market of one account.
 
-    ``apply`` changes state, ``decide`` is the only function that yields actions and notes them as in flight at once, so that
-    deciding twice is harmless. Neither reads a clock: ``now`` is an argument (ns). An *order_life* (ns) bounds how long an
-    order may outlive us at the venue, as a second switch beside the dead-man timer.
+    ``apply`` changes state, ``decide`` is the only function that yields actions and notes them as in flight at once,
+    so that deciding twice is harmless. Neither reads a clock: ``now`` is an argument (ns). An *order_life* (ns) bounds
+    how long an order may outlive us at the venue, as a second switch beside the dead-man timer.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Market:
             OrderAbsent: self._absent,
         }
 
-    # --- facts ---------------------------------------------------------------------------------------------------------
+    # --- facts -------------------------------------------------------------------------------------------------------
 
     def apply(self, fact: AnyFact) -> None:
         """Take in one fact. Unknown kinds are none of a market's business and are ignored."""
@@ -278,7 +278,7 @@ class Market:
         """Finish the mark-outs that have come due by *now*."""
         self.markouts.settle(now, self.mids.at)
 
-    # --- what follows from the facts -----------------------------------------------------------------------------------
+    # --- what follows from the facts ---------------------------------------------------------------------------------
 
     @property
     def position(self) -> int:
@@ -308,7 +308,7 @@ class Market:
         """Return the order ids the venue has to be asked about."""
         return self.blotter.doubts(now, QUIET)
 
-    def blocked(self, now: int) -> str:
+    def blocked(self, now: int) -> str:  # noqa: PLR0911 - a list of gates reads best as a list
         """Return the first reason not to quote here at all, or "" when all is well."""
         if self.alarm:
             return self.alarm
@@ -328,10 +328,12 @@ class Market:
             return "position not yet confirmed by the venue"
         return ""
 
-    # --- decisions -----------------------------------------------------------------------------------------------------
+    # --- decisions ---------------------------------------------------------------------------------------------------
 
     def decide(self, now: int, budget: Budget) -> Decision:
-        """Return what we want at *now* within *budget*, and the actions that lead there; they count as in flight from here on."""
+        """Return what we want at *now* within *budget*, and the actions that lead there; they count as in flight from
+        here on.
+        """
         room = self._room(budget)
         quotes, missing = self._wanted(now, room)
         actions = diff(
@@ -356,7 +358,9 @@ class Market:
         return self.last
 
     def _room(self, budget: Budget) -> Budget:
-        """Take from *budget* the lots of ended orders that traded but whose fills have not come: they are position already."""
+        """Take from *budget* the lots of ended orders that traded but whose fills have not come: they are position
+        already.
+        """
         bought, sold = self.blotter.missing_lots(Side.BUY), self.blotter.missing_lots(Side.SELL)
         if not bought and not sold:
             return budget
@@ -388,7 +392,9 @@ class Market:
         )
 
     def still_wanted(self, action: Action, now: int) -> str:
-        """Return why *action* must not leave any more, or "". The last look before the wire: facts may have come since."""
+        """Return why *action* must not leave any more, or "". The last look before the wire: facts may have come
+        since.
+        """
         order = self.blotter.working.get(action.order_id)
         if isinstance(action, Cancel):
             return "" if order is not None else "the order has ended"

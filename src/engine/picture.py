@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from src.engine.desk import Desk
 from src.engine.market import Market
-from src.model.actions import Missing, Quote, Side, Why
+from src.model.actions import Quote, Side, Why
 from src.model.snapshot import DeskState, DeskView, MarketView, PnlView, QuoteView
 
 

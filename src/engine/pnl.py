@@ -142,6 +142,10 @@ class Ledger:
         """The position at the last mid; before the first mid, the cost of what was traded."""
         return self._traded_usd if self._mid2 is None else self._value_usd(self._position, self._mid2)
 
+    def value_at_mid(self, lots: int) -> Decimal:
+        """Return what *lots* are worth at the last mid; 0 before the first."""
+        return _ZERO if self._mid2 is None else self._value_usd(lots, self._mid2)
+
     @property
     def parts(self) -> PnlParts:
         return PnlParts(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class Watchdog:
-    """Collects beats. A coroutine that has not beaten within its limit is late, and then nobody may re-arm the venue's timer.
+    """Collects beats. A coroutine that has not beaten within its limit is late, and then nobody may re-arm the venue's
+    timer.
 
     Times are nanoseconds. Beats come from the work loops themselves, never from a task beside them: a heartbeat that is
     emitted next to the work proves nothing about the work.

@@ -130,8 +130,9 @@ Action = Place | Replace | Cancel
 class Budget(msgspec.Struct, frozen=True):
     """What risk allows one market now, in lots.
 
-    *buy* and *sell* bound the sum of all our open orders on that side (working ones included), so that even if everything
-    fills the position stays within the limit. *order* bounds one order, *orders* the number of further open orders.
+    *buy* and *sell* bound the sum of all our open orders on that side (working ones included), so that even if
+    everything fills the position stays within the limit. *order* bounds one order, *orders* the number of further open
+    orders.
     *why_buy*, *why_sell* name the limit that binds (empty: none does). *closed* names why nothing may be quoted at all.
     """
 

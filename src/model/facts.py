@@ -21,7 +21,7 @@ class Fact(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     market: str = ""  # empty: concerns the whole account
 
 
-# --- market data -------------------------------------------------------------------------------------------------------
+# --- market data -----------------------------------------------------------------------------------------------------
 
 
 class BookSnapshot(Fact, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ class Rules(Fact, frozen=True, kw_only=True):
     fees: Fees
 
 
-# --- streams -----------------------------------------------------------------------------------------------------------
+# --- streams ---------------------------------------------------------------------------------------------------------
 
 
 class Stream(enum.StrEnum):
@@ -86,7 +86,7 @@ class StreamDown(Fact, frozen=True, kw_only=True):
     reason: str
 
 
-# --- private -----------------------------------------------------------------------------------------------------------
+# --- private ---------------------------------------------------------------------------------------------------------
 
 
 class VenueState(enum.StrEnum):
@@ -101,7 +101,9 @@ class VenueState(enum.StrEnum):
 
 
 class OrderUpdate(Fact, frozen=True, kw_only=True):
-    """The venue's picture of one order. *filled* is its cumulative filled size; *reason* its own word (POST_ONLY_FAILED…)."""
+    """The venue's picture of one order. *filled* is its cumulative filled size; *reason* its own word
+    (POST_ONLY_FAILED…).
+    """
 
     order_id: str  # our external id ("" for an order placed without one)
     venue_id: str
@@ -124,7 +126,9 @@ class FillKind(enum.StrEnum):
 
 
 class Fill(Fact, frozen=True, kw_only=True):
-    """One execution. *value_usd* is the exact notional (price may lie off the grid in a liquidation); *fee_usd* > 0 is paid."""
+    """One execution. *value_usd* is the exact notional (price may lie off the grid in a liquidation); *fee_usd* > 0 is
+    paid.
+    """
 
     trade_id: str
     order_id: str  # external id; "" where the venue does not say (REST): match by venue_id
@@ -148,7 +152,9 @@ class Position(Fact, frozen=True, kw_only=True):
 
 
 class Balance(Fact, frozen=True, kw_only=True):
-    """The account's money. On Extended equity = balance + unrealised PnL at mark, balance = cash + sum(size * open price)."""
+    """The account's money. On Extended equity = balance + unrealised PnL at mark, balance = cash + sum(size * open
+    price).
+    """
 
     balance_usd: Decimal
     equity_usd: Decimal
@@ -179,7 +185,7 @@ class OpenOrders(Fact, frozen=True, kw_only=True):
     asked: int
 
 
-# --- answers of the gateway --------------------------------------------------------------------------------------------
+# --- answers of the gateway ------------------------------------------------------------------------------------------
 
 
 class Verb(enum.StrEnum):

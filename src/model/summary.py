@@ -43,8 +43,9 @@ class MarketSummary(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The run in figures. ``equity_end - equity_start == sum(pnl) + transfers + remainder``, exactly.
 
-    Equity is the venue's cash plus positions at the mid without our own quotes; the end is read from the venue, so the
-    remainder is what the venue's books say beyond ours. ``open_orders_at_exit`` is None when the venue could not be asked.
+    Equity is cash plus positions at the mid without our own quotes: at the start as the books opened, at the end from
+    the venue's own balance and positions, read last. So the remainder is what the venue's books say beyond our count.
+    ``open_orders_at_exit`` is None when the venue could not be asked.
     """
 
     mode: str

@@ -324,12 +324,15 @@ def test_acceptance_is_not_truth():
     assert book.working[order_id].venue_id == "2001"
 
 
-def test_a_place_that_is_refused_or_withheld_is_over():
-    """Both are a definite no: nothing stays open."""
-    for outcome in (Outcome.REFUSED, Outcome.WITHHELD):
-        book = blotter()
-        answer(book, place(book), outcome)
-        assert book.open_lots(Side.BUY) == 0
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.WITHHELD])
+def test_a_place_that_is_refused_or_withheld_is_over(outcome):
+    """Both are a definite no, before and after the request was noted as sent: nothing stays open."""
+    book = blotter()
+    unsent, sent = place(book), place(book)
+    answer(book, sent, Outcome.SENT)
+    answer(book, unsent, outcome)
+    answer(book, sent, outcome)
+    assert book.open_lots(Side.BUY) == 0
 
 
 def test_a_refusal_as_duplicate_means_that_the_order_may_be_there():
@@ -456,6 +459,30 @@ def test_a_cancel_that_fails_makes_us_ask(outcome):
     assert state_of(book, order_id) is S.UNKNOWN
 
 
+def test_an_order_in_doubt_can_be_cancelled_and_is_in_doubt_again_when_that_fails():
+    """We may not wait for certainty to take an order down; a refusal leaves us where we were."""
+    book = blotter()
+    order_id = place(book)
+    answer(book, order_id, Outcome.UNANSWERED)
+    cancel(book, order_id)
+    assert state_of(book, order_id) is S.PENDING_CANCEL
+    answer(book, order_id, Outcome.REFUSED, Verb.CANCEL)
+    assert state_of(book, order_id) is S.UNKNOWN
+
+
+def test_of_two_cancels_the_second_still_counts_after_the_first_was_withheld():
+    """The order was pending again when the second cancel was refused: ask."""
+    book = blotter()
+    order_id = place(book)
+    answer(book, order_id, Outcome.SENT)
+    cancel(book, order_id)
+    cancel(book, order_id)
+    answer(book, order_id, Outcome.WITHHELD, Verb.CANCEL)
+    assert state_of(book, order_id) is S.PENDING
+    answer(book, order_id, Outcome.REFUSED, Verb.CANCEL)
+    assert state_of(book, order_id) is S.UNKNOWN
+
+
 def test_a_withheld_cancel_returns_the_order_to_what_it_has_become_meanwhile():
     """Cancelled while pending, shown open meanwhile, cancel withheld: it is live."""
     book = blotter()
@@ -539,13 +566,16 @@ def test_an_ended_order_never_revives(end):
     assert dict(book.working) == {}
 
 
-def test_a_status_we_do_not_know_makes_us_ask():
-    """OTHER leads to UNKNOWN, also for an order we see for the first time."""
+@pytest.mark.parametrize("start", list(SETUPS))
+def test_a_status_we_do_not_know_makes_us_ask(start):
+    """OTHER leads to UNKNOWN from anywhere, also for an order we see for the first time."""
     book = blotter()
-    order_id = live(book)
+    order_id = place(book)
+    for step in SETUPS[start]:
+        happen(book, order_id, step)
     book.apply(picture(order_id, VenueState.OTHER))
     book.apply(picture("xmmr0-BTC-USD-7", VenueState.OTHER))
-    assert book.doubts(3, QUIET) == [order_id, "xmmr0-BTC-USD-7"]
+    assert [state_of(book, name) for name in (order_id, "xmmr0-BTC-USD-7")] == [S.UNKNOWN, S.UNKNOWN]
 
 
 def test_a_late_landing_revives_an_absent_order():
@@ -717,16 +747,19 @@ def test_a_trade_that_is_already_in_the_books_is_recognised():
 
 
 def test_a_fill_may_come_before_any_answer():
-    """A partial one makes the order live, a full one ends it."""
+    """A partial one makes the order live, whether noted as sent or not; a full one ends it."""
     book = blotter()
-    part, whole = place(book), place(book)
+    sent, part, whole = place(book), place(book), place(book)
+    answer(book, sent, Outcome.SENT)
+    book.fill(trade("0", sent, 4))
+    assert state_of(book, sent) is S.LIVE
     assert book.fill(trade("1", part, 4)).order == book.working[part]
     assert state_of(book, part) is S.LIVE
     result = book.fill(trade("2", whole, 10))
     assert result.order is not None and result.order.state is S.FILLED
     answer(book, whole, Outcome.ACCEPTED)
     book.apply(picture(whole))
-    assert list(book.working) == [part]
+    assert list(book.working) == [sent, part]
 
 
 def test_a_fill_without_our_id_is_matched_by_the_venues():

@@ -78,6 +78,16 @@ def test_while_positions_differ_there_is_no_remainder_to_speak_of():
     assert desk.remainder_usd() is None
 
 
+def test_the_venues_own_equity_uses_nothing_of_our_count():
+    """The venue holds 10 lots we never heard of, bought for $600, now worth $600: equity is its cash plus that."""
+    desk = make_desk()
+    warm(desk.markets[NAME])
+    desk.markets[NAME].apply(Position(time=START, market=NAME, size=10, open_price_usd=Decimal(59_000)))
+
+    assert Decimal(10_000) - 590 + 600 == desk.venue_equity_usd()
+    assert Desk({NAME: make_market()}, LIMITS).venue_equity_usd() is None
+
+
 def test_a_position_that_stays_different_halts():
     """A fill we never hear of: after three settling times and re-reading, trading stops with both numbers."""
     desk = make_desk()

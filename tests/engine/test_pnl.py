@@ -424,3 +424,13 @@ def test_a_lookup_agrees_with_a_plain_search(steps: list[tuple[int, int, int | N
     for clock, ask in ((0, history.at), (1, history.at_venue)):
         before = [mid2 for *stamps, mid2 in heard if stamps[clock] <= moment]
         assert ask(moment) == (before[-1] if before else None)
+
+
+def test_any_number_of_lots_can_be_valued_at_the_last_mid():
+    """Twenty lots of $0.001 a tick at a mid of 60,000 are $1,200; without a mid nothing has a value."""
+    ledger = Ledger(Decimal("0.001"))
+    assert ledger.value_at_mid(20) == 0
+
+    ledger.mark(120_000)
+
+    assert ledger.value_at_mid(20) == Decimal(1200)

@@ -1,0 +1,315 @@
+"""The front door: ``python -m src.bot`` reads config.json, builds the house and lives in it.
+
+Exit codes: 0 done, 1 the run failed, 2 what a person wrote is wrong, 3 trading was halted by a limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from src.config import Config, Credentials, load, load_credentials
+from src.demo import demo_credentials, demo_exchange
+from src.engine.risk import LossState, TradingState, Trip
+from src.model.errors import ConfigError, Halt
+from src.model.summary import Summary
+from src.records.journal import FileJournal, fills_in
+from src.records.lock import lock_account
+from src.records.state import StateFile
+from src.runtime import logs
+from src.runtime.clock import Clock
+from src.runtime.house import House
+from src.runtime.opening import MarketPlan, Plan
+from src.venues.extended.venue import MAINNET, TESTNET, Endpoints, ExtendedVenue
+from src.views.plain import Plain
+from src.views.report import show_summary
+from src.views.tui import Tui
+
+DONE, FAILED, WRONG_INPUT, HALTED = 0, 1, 2, 3
+GAP = 0.10  # the price jump for which the worst case is stated
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the verb in *arguments* and return the exit code; every refusal is one sentence on the error stream."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load(options.config)
+        if options.verb == "clear-halt":
+            return _clear_halt(config)
+        _check_mode(config, options)
+        return _run(config, options)
+    except ConfigError as error:
+        return _say(str(error), WRONG_INPUT)
+    except Halt as halt:
+        return _say(str(halt), FAILED)
+
+
+def _say(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr, flush=True)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.bot",
+        description="Make markets on Extended. Edit config.json, then run; Ctrl-C cancels every order and ends.",
+    )
+    parser.add_argument(
+        "verb",
+        nargs="?",
+        default="run",
+        choices=("run", "clear-halt"),
+        help="run (default), or clear-halt: allow trading again after a limit stopped it",
+    )
+    parser.add_argument("--config", type=Path, default=Path("config.json"), metavar="FILE", help="default: config.json")
+    parser.add_argument("--for", dest="for_sec", type=_seconds, metavar="SECONDS", help="end by itself after this time")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="write the final summary as JSON to FILE")
+    parser.add_argument("--live", action="store_true", help="needed for mode mainnet: yes, trade with real money")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a number of seconds above 0")
+
+
+def _check_mode(config: Config, options: argparse.Namespace) -> None:
+    if config.mode == "mainnet" and not options.live:
+        raise ConfigError("mode", 'found "mainnet", which trades real money; add --live to the command to confirm.')
+    if options.live and config.mode != "mainnet":
+        raise ConfigError("--live", f'given, but mode is "{config.mode}"; it confirms mode "mainnet" only.')
+    if options.summary is not None and not options.summary.absolute().parent.is_dir():
+        raise ConfigError("--summary", f"the folder {options.summary.absolute().parent} does not exist.")
+
+
+def _folder(config: Config, vault: int) -> Path:
+    return Path(config.data_dir) / (config.mode if config.mode == "demo" else f"{config.mode}-{vault}")
+
+
+def _credentials(config: Config) -> Credentials:
+    return demo_credentials() if config.mode == "demo" else load_credentials(Path(".env"), os.environ)
+
+
+def _clear_halt(config: Config) -> int:
+    state = StateFile(_folder(config, _credentials(config).vault) / "state.json")
+    reason = state.clear_halt()
+    print(f"Cleared the halt: {reason}" if reason else "Trading was not halted; nothing to clear.")
+    return DONE
+
+
+def _run(config: Config, options: argparse.Namespace) -> int:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_trade(config, options))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where the platform has it, else the default loop."""
+    try:
+        import uvloop  # noqa: PLC0415 - not there on Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _trade(config: Config, options: argparse.Namespace) -> int:
+    credentials = _credentials(config)
+    folder = _folder(config, credentials.vault)
+    _check_writable(folder)
+    screen = sys.stdout.isatty()
+    recent = logs.configure(
+        path=folder / "bot.log", level=config.log_level.upper(), secrets=_secrets(credentials), screen=screen
+    )
+    async with _endpoints(config) as (endpoints, own):
+        # Two demos beside each other are fine as long as each has an exchange of its own.
+        lock = None if own else lock_account(credentials.api_key.get_secret_value())
+        try:
+            code, summary = await _live(config, options, credentials, endpoints, folder, fresh=own, recent=recent)
+        finally:
+            if lock is not None:
+                lock.release()
+    show_summary(summary, Console())
+    if options.summary is not None:
+        _write(options.summary, summary)
+    if summary.reason:
+        _say(summary.reason, code)
+    return code
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            "data_dir",
+            f"the folder {folder} cannot be written ({error.strerror}); the bot does not trade without a journal.",
+        ) from None
+
+
+def _secrets(credentials: Credentials) -> list[str]:
+    """Return every form in which a key could show up in a text."""
+    private = credentials.private_key.get_secret_value()
+    forms = [private, private.removeprefix("0x"), str(int(private, 16)), credentials.api_key.get_secret_value()]
+    return [form for form in forms if len(form) >= 6]
+
+
+@asynccontextmanager
+async def _endpoints(config: Config) -> AsyncIterator[tuple[Endpoints, bool]]:
+    """Give the venue's addresses, and whether the exchange behind them is our own and new."""
+    if config.mode == "demo":
+        async with demo_exchange(config.sandbox) as exchange:
+            yield Endpoints.from_rest(exchange.rest), exchange.own
+    else:
+        yield MAINNET if config.mode == "mainnet" else TESTNET, False
+
+
+async def _live(
+    config: Config,
+    options: argparse.Namespace,
+    credentials: Credentials,
+    endpoints: Endpoints,
+    folder: Path,
+    *,
+    fresh: bool,
+    recent: logs.Recent,
+) -> tuple[int, Summary]:
+    clock = Clock()
+    run = _base36(clock.now() // 1_000_000)
+    state = StateFile(folder / "state.json", fresh=fresh)
+    if state.state.halt:
+        raise Halt(
+            f"trading was halted and stays so until you clear it: {state.state.halt}; look into it, then run "
+            "python -m src.bot clear-halt"
+        )
+    journalled = [] if fresh else fills_in(folder / "journal")
+    journal = FileJournal(folder / "journal" / f"{run}.jsonl")
+    venue = ExtendedVenue(endpoints, credentials, now=clock.now, nonces=state.nonce, self_trade_protection=config.stp)
+    picture = Tui(Console()) if sys.stdout.isatty() else Plain(sys.stdout)
+    _print_stakes(config, credentials)
+    house = House(
+        _plan(config, options.for_sec, credentials.vault),
+        venue,
+        run=run,
+        clock=clock,
+        journal=journal,
+        journalled=journalled,
+        loss=_loss(state),
+        show=picture.show,
+        tripped=lambda trip: _latch(state, trip),
+        losses=lambda loss: _remember(state, loss),
+        warnings=recent.lines,
+    )
+    _on_signals(house.stop)
+    try:
+        await venue.open()
+        summary = await house.live()
+    finally:
+        picture.close()
+        await venue.close()
+        journal.close()
+    return _code(house, summary), summary
+
+
+def _code(house: House, summary: Summary) -> int:
+    if summary.state == TradingState.HALTED.name:
+        return HALTED
+    return FAILED if house.failure else DONE
+
+
+def _plan(config: Config, for_sec: float | None, vault: int) -> Plan:
+    return Plan(
+        mode=config.mode,
+        account=f"vault {vault}",
+        markets=tuple(MarketPlan(market.market, market, market) for market in config.enabled),
+        limits=config.risk,
+        quote_loop_ms=config.quote_loop_ms,
+        replace_coalesce_ms=config.replace_coalesce_ms,
+        dead_man_sec=config.dead_mans_switch_sec,
+        order_expiry_sec=config.order_expiry_sec,
+        startup_orders=config.startup_orders,
+        foreign_orders=config.foreign_orders,
+        maker_fee=config.fees_override.makerFeeRate,
+        taker_fee=config.fees_override.takerFeeRate,
+        for_sec=for_sec,
+        seed=config.sandbox.seed,
+    )
+
+
+def _print_stakes(config: Config, credentials: Credentials) -> None:
+    """Before real money: whose account, which limits, and what they can cost."""
+    if config.mode != "mainnet":
+        return
+    risk = config.risk
+    print(
+        f"MAINNET, vault {credentials.vault}: up to {risk.max_net_position_usd:g} USD in one market and "
+        f"{risk.max_total_position_usd:g} USD in all. A jump of {GAP:.0%} against a full book loses "
+        f"{risk.max_total_position_usd * GAP:g} USD before any limit can act; trading then halts at a daily loss of "
+        f"{risk.max_daily_loss_usd:g} USD or {risk.max_drawdown_usd:g} USD below the peak.",
+        flush=True,
+    )
+
+
+def _loss(state: StateFile) -> LossState | None:
+    saved = state.state
+    if not saved.day or saved.day_start_equity_usd is None or saved.peak_equity_usd is None:
+        return None
+    return LossState(saved.day, saved.day_start_equity_usd, saved.peak_equity_usd)
+
+
+def _latch(state: StateFile, trip: Trip) -> None:
+    if trip.state is TradingState.HALTED:
+        state.latch_halt(trip.reason, trip.time)
+
+
+def _remember(state: StateFile, loss: LossState) -> None:
+    saved = state.state
+    saved.day, saved.day_start_equity_usd, saved.peak_equity_usd = (
+        loss.day,
+        loss.day_start_equity_usd,
+        loss.peak_equity_usd,
+    )
+    state.save()
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    """Ctrl-C and SIGTERM end the run in order; Windows loops have no signal handlers, so there plain ones wake the
+    loop.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+def _write(path: Path, summary: Summary) -> None:
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    beside.replace(path)
+
+
+def _base36(number: int) -> str:
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = digits[digit] + text
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""The account: its private stream, its regular second look by REST, and the watch over money and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+
+import structlog
+
+from src.engine.blotter import is_ours
+from src.engine.desk import Desk
+from src.engine.market import SEC
+from src.engine.risk import Trip
+from src.engine.watchdog import Watchdog
+from src.model.errors import Rejected, Throttled, Unanswered
+from src.model.facts import AnyFact, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
+from src.records.journal import Journal
+from src.runtime.clock import Clock
+from src.runtime.rate import Priority, RateBudget
+from src.runtime.streams import follow
+from src.runtime.trader import BEAT_LIMIT, OVERLAP, Trader
+from src.venues.protocol import Venue
+
+POLL_EVERY = 10.0  # seconds between two looks at the venue's own books
+POLL_IN_DOUBT = 2.0
+FUNDING_EVERY = 60 * SEC
+RULES_EVERY = 60 * SEC
+
+log = structlog.get_logger()
+
+
+class Account:
+    """Routes private facts to the markets and the desk, and compares our books with the venue's."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        traders: Mapping[str, Trader],
+        *,
+        venue: Venue,
+        rate: RateBudget,
+        clock: Clock,
+        journal: Journal,
+        watchdog: Watchdog,
+        jitter: random.Random,
+        tripped: Callable[[Trip], None],
+        cancel_foreign: bool = False,
+    ) -> None:
+        self._desk = desk
+        self._traders = traders
+        self._venue = venue
+        self._rate = rate
+        self._clock = clock
+        self._journal = journal
+        self._watchdog = watchdog
+        self._jitter = jitter
+        self._tripped = tripped
+        self._cancel_foreign = cancel_foreign
+        self.agreed = clock.now()  # when our books last agreed with the venue's
+        self._funding_read = self._rules_read = clock.now()
+        for part in ("account stream", "account poll", "account watch"):
+            watchdog.watch(part, limit=2 * BEAT_LIMIT, now=clock.now())
+
+    def hear(self, fact: AnyFact) -> None:
+        """Take in one private fact. Rows of markets we do not trade are none of our business."""
+        trader = self._traders.get(fact.market)
+        if isinstance(fact, OrderUpdate) and not self._concerns_us(fact):
+            return
+        if trader is not None:
+            trader.hear(fact)
+        elif not fact.market:
+            self._journal.append(fact)
+            self._desk.apply(fact)
+
+    def _concerns_us(self, order: OrderUpdate) -> bool:
+        """Tell our orders from others' on the same account: those are left alone, and said aloud, unless told to
+        cancel.
+        """
+        if is_ours(order.order_id) or self._cancel_foreign:
+            return True
+        trader = self._traders.get(order.market)
+        if trader is not None and order.order_id in trader.market.blotter.working:
+            return True  # adopted at the start
+        if order.state is VenueState.OPEN:
+            self._desk.warnings["foreign"] = (
+                f"an order that this bot did not place is open in {order.market}; it is left alone and stands outside "
+                "our limits"
+            )
+        return False
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Start the account's coroutines in *group* and return their tasks."""
+        return [
+            group.create_task(self.stream_account(), name="account stream"),
+            group.create_task(self.poll_account(), name="account poll"),
+            group.create_task(self.watch_account(), name="account watch"),
+        ]
+
+    async def stream_account(self) -> None:
+        """Follow the private stream over every reconnect."""
+        await follow(
+            self._venue.account,
+            stream=Stream.ACCOUNT,
+            market="",
+            hear=self.hear,
+            beat=lambda: self._beat("account stream"),
+            clock=self._clock,
+            jitter=self._jitter,
+        )
+
+    async def poll_account(self) -> None:
+        """Read balance, positions and open orders every few seconds: a stream that lies or sleeps is found out here."""
+        while True:
+            self._beat("account poll")
+            try:
+                await self.read_books()
+                await self.read_past()
+                await self._read_rules()
+            except (Unanswered, Throttled, Rejected) as error:
+                self._rate.heed(error)
+                log.warning("account not read", reason=str(error))
+            wait = POLL_IN_DOUBT if self._desk.doubtful(self._clock.now()) else POLL_EVERY
+            while wait > 0:
+                self._beat("account poll")
+                await asyncio.sleep(min(1.0, wait))
+                wait = 0 if self._desk.doubtful(self._clock.now()) and wait < POLL_EVERY - POLL_IN_DOUBT else wait - 1.0
+
+    async def read_books(self) -> None:
+        """Hear the venue's balance, positions and open orders as of now."""
+        await self._rate.take(Priority.QUERY)
+        asked = self._clock.now()
+        self._desk.warnings.pop("foreign", None)
+        orders = await self._venue.open_orders()
+        for name in self._traders:
+            own = [order for order in orders if order.market == name and self._concerns_us(order)]
+            self.hear(OpenOrders(time=self._clock.now(), market=name, orders=own, asked=asked))
+        await self._rate.take(Priority.QUERY)
+        # Heard at once: after the wait for the next answer they might undo what the stream has told meanwhile.
+        for position in complete(await self._venue.positions(), list(self._traders), self._clock.now()):
+            self.hear(position)
+        await self._rate.take(Priority.QUERY)
+        self.hear(await self._venue.balance())
+
+    async def read_past(self, *, everything: bool = False) -> None:
+        """Hear fills and funding payments from shortly before our books last agreed; known ones are recognised by id.
+
+        Fills are read when positions or money disagree, funding also once a minute; *everything* reads both now.
+        """
+        since, now = self.agreed - OVERLAP, self._clock.now()
+        doubtful = everything or self._desk.doubtful(now)
+        funding = doubtful or now - self._funding_read > FUNDING_EVERY
+        for name, trader in self._traders.items():
+            if doubtful:
+                await self._rate.take(Priority.QUERY)
+                for fill in await self._venue.fills(name, since):
+                    trader.hear(fill)
+            if funding:
+                await self._rate.take(Priority.QUERY)
+                for payment in await self._venue.funding(name, since):
+                    trader.hear(payment)
+        if funding:
+            self._funding_read = now
+        if not self._desk.mismatches() and not self._desk.doubtful(now):
+            self.agreed = now
+
+    async def _read_rules(self) -> None:
+        """Hear once a minute what has changed in the rules of our markets: steps, minimum sizes, closed or reopened."""
+        now = self._clock.now()
+        if now - self._rules_read < RULES_EVERY:
+            return
+        self._rules_read = now
+        await self._rate.take(Priority.QUERY)
+        for name, rules in (await self._venue.instruments(list(self._traders))).items():
+            market = self._traders[name].market
+            if rules != market.instrument:
+                self.hear(Rules(time=self._clock.now(), market=name, instrument=rules, fees=market.fees))
+
+    async def watch_account(self) -> None:
+        """Look at equity, limits and alarms every second."""
+        while True:
+            self._beat("account watch")
+            trip = self._desk.watch(self._clock.now())
+            if trip is not None:
+                log.error("trading state changed", state=trip.state.value, reason=trip.reason)
+                self._tripped(trip)
+            await asyncio.sleep(1.0)
+
+    def _beat(self, part: str) -> None:
+        self._watchdog.beat(part, self._clock.now())
+
+
+def complete(positions: Sequence[Position], markets: Sequence[str], time: int) -> list[Position]:
+    """Return one Position per market of *markets*: the venue lists only what is held, and a missing row means flat."""
+    held = {position.market: position for position in positions}
+    flat = Decimal(0)
+    return [held.get(name) or Position(time=time, market=name, size=0, open_price_usd=flat) for name in markets]

@@ -1,0 +1,80 @@
+"""The dead-man's-switch: the venue cancels everything when we fall silent, so we must speak only while we truly
+work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from src.engine.market import SEC
+from src.engine.watchdog import Watchdog
+from src.model.errors import Rejected, Throttled, Unanswered
+from src.runtime.clock import Clock
+from src.runtime.rate import Priority, RateBudget
+from src.venues.protocol import Venue
+
+log = structlog.get_logger()
+
+
+class DeadMan:
+    """Keeps the venue's timer armed, re-arming every third of *seconds*, and only while every coroutine beats.
+
+    The timer is account-wide: it covers all markets, and another process on the same account would share it.
+    ``armed_until`` is counted from the moment the last *confirmed* request was sent, so it errs on the early side.
+    """
+
+    def __init__(self, venue: Venue, rate: RateBudget, watchdog: Watchdog, clock: Clock, seconds: int) -> None:
+        self._venue = venue
+        self._rate = rate
+        self._watchdog = watchdog
+        self._clock = clock
+        self.seconds = seconds
+        self.armed_until = 0
+        self._turn = asyncio.Lock()  # one request at a time: an arm that overtook the disarm would outlive it
+        self._over = False
+
+    def armed_for(self) -> float:
+        """Return the seconds until the venue's timer fires; 0 when it is not armed."""
+        return max(0.0, (self.armed_until - self._clock.now()) / SEC)
+
+    def closed(self) -> str:
+        """Return why nothing may be placed, or "": an order must not be sent when the timer may fire while it is under
+        way.
+        """
+        return "" if self.armed_for() > min(2.0, self.seconds / 5) else "dead-man's-switch not armed"
+
+    async def run(self) -> None:
+        """Re-arm for ever. Cancelling is safe; the timer then runs out at the venue."""
+        while True:
+            late = self._watchdog.late(self._clock.now())
+            if late:
+                log.error("dead-man's-switch not re-armed: not every part works", late=", ".join(late))
+            else:
+                await self.arm()
+            await asyncio.sleep(self.seconds / 3)
+
+    async def arm(self) -> bool:
+        """Restart the venue's timer; return whether the venue confirmed it. After ``disarm`` nothing is sent any more."""
+        async with self._turn:
+            if self._over:
+                return False
+            await self._rate.take(Priority.DEAD_MAN)
+            sent = self._clock.now()
+            try:
+                await self._venue.arm(self.seconds)
+            except (Unanswered, Throttled, Rejected) as error:
+                self._rate.heed(error)
+                log.warning("dead-man's-switch not confirmed", reason=str(error))
+                return False
+            self.armed_until = sent + self.seconds * SEC
+            return True
+
+    async def disarm(self) -> None:
+        """Stop the venue's timer, for good. Only for an account that was *seen* to have no open order."""
+        async with self._turn:
+            self._over = True
+            await self._rate.take(Priority.DEAD_MAN)
+            await self._venue.arm(0)
+            self.armed_until = 0

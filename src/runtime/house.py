@@ -1,0 +1,304 @@
+"""The house: builds a run from its parts, lives it, and leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from src.engine.desk import Desk
+from src.engine.market import SEC, Market
+from src.engine.picture import desk_view
+from src.engine.risk import LossState, TradingState, Trip
+from src.engine.watchdog import Watchdog
+from src.model.errors import Halt, Rejected, Throttled, Unanswered
+from src.model.facts import Fill
+from src.model.snapshot import DeskView
+from src.model.summary import Summary
+from src.records.journal import Journal
+from src.runtime.account import Account
+from src.runtime.clock import Clock
+from src.runtime.deadman import DeadMan
+from src.runtime.gateway import Gateway
+from src.runtime.opening import Opening, Plan, empty_book, open_account
+from src.runtime.rate import RateBudget
+from src.runtime.summary import summarise
+from src.runtime.trader import Trader
+from src.venues.protocol import Venue
+
+IN_FLIGHT_WAIT = 2.0  # seconds granted at exit to requests that have left
+
+log = structlog.get_logger()
+
+
+class House:
+    """One run of the bot on one account.
+
+    *run* makes order ids unique (``xmm<run>-<market>-<n>``). *show* gets a picture each second. *tripped* is told when
+    trading gets worse, *losses* gets the loss references when they change; both must not block.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        venue: Venue,
+        *,
+        run: str,
+        clock: Clock,
+        journal: Journal,
+        journalled: Sequence[Fill] = (),
+        loss: LossState | None = None,
+        show: Callable[[DeskView], None] = lambda _: None,
+        tripped: Callable[[Trip], None] = lambda _: None,
+        losses: Callable[[LossState], None] = lambda _: None,
+        warnings: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
+        self.plan = plan
+        self.venue = venue
+        self.clock = clock
+        self.closing = "starting"
+        self.failure = ""
+        self.unexpected: BaseException | None = None
+        self.rate = RateBudget(venue.traits.requests_per_minute, clock.now)
+        self.watchdog = Watchdog()
+        self.deadman = DeadMan(venue, self.rate, self.watchdog, clock, plan.dead_man_sec)
+        self.desk: Desk | None = None
+        self._run = run
+        self._journal = journal
+        self._journalled = journalled
+        self._loss = loss
+        self._show = show
+        self._tripped = tripped
+        self._losses = losses
+        self._warnings = warnings
+        self._stop = asyncio.Event()
+        self._halted = asyncio.Event()
+        self._started = clock.now()
+        self._open_orders: int | None = None
+        self._left = ""  # what the run leaves behind at the venue, in a sentence
+
+    def stop(self) -> None:
+        """Ask the run to end: no new orders, cancel, verify, summary. Safe to call twice and from a signal handler."""
+        self._stop.set()
+
+    async def live(self) -> Summary:
+        """Run until stopped, and return the summary. Raises ``Halt`` when the start is refused (nothing was placed
+        then).
+
+        Errors nobody named are kept in ``unexpected``: every quote goes before this returns.
+        """
+        opening = await open_account(self.venue, self.plan, self.clock, self._journalled)
+        desk = self.desk = self._furnish(opening)
+        if not await self.deadman.arm():
+            raise Halt("the venue did not confirm the dead-man's switch; nothing was placed")
+        try:
+            await self._work(desk, opening)
+        except* Halt as halts:
+            self.failure = "; ".join(str(halt) for halt in halts.exceptions)
+        except* Exception as crash:  # the only one: we no longer understand our state, so every quote goes
+            self.unexpected = crash.exceptions[0]
+            self.failure = f"unexpected {type(self.unexpected).__name__}: {self.unexpected}"
+            log.error("unexpected error, every quote goes", reason=self.failure, exc_info=crash)
+        finally:
+            if self._open_orders is None:
+                await self._leave()
+            self.failure = "; ".join(sentence for sentence in (self.failure, self._left) if sentence)
+        return summarise(
+            desk,
+            mode=self.plan.mode,
+            started=self._started,
+            now=self.clock.now(),
+            open_orders=self._open_orders,
+            reason=self.failure,
+        )
+
+    # --- building ----------------------------------------------------------------------------------------------------
+
+    def _furnish(self, opening: Opening) -> Desk:
+        markets = {}
+        for plan in self.plan.markets:
+            name = plan.market
+            markets[name] = market = Market(
+                name,
+                run=self._run,
+                quoting=plan.quoting,
+                execution=plan.execution,
+                limits=self.plan.limits,
+                traits=self.venue.traits,
+                instrument=opening.instruments[name],
+                fees=opening.fees[name],
+                order_life=self.plan.order_expiry_sec * SEC,
+            )
+            market.know(
+                trade_ids=(fill.trade_id for fill in opening.known_fills if fill.market == name),
+                payment_ids=(paid.payment_id for paid in opening.known_funding if paid.market == name),
+            )
+            market.adopt([order for order in opening.adopted if order.market == name])
+            for fact in opening.prices[name]:
+                self._journal.append(fact)
+                market.apply(fact)
+        desk = Desk(markets, self.plan.limits, self._loss)
+        desk.open(opening.balance, opening.positions, opening.missed)
+        for fill in opening.missed:
+            log.warning("execution while away", market=fill.market, side=fill.side.name, trade_id=fill.trade_id)
+            self._journal.append(fill)
+            markets[fill.market].apply(fill)
+        return desk
+
+    async def _work(self, desk: Desk, opening: Opening) -> None:
+        """Live: start everything, wait for the end, leave in order. Any failure ends all of it."""
+        async with asyncio.TaskGroup() as group:
+            gateway = Gateway(self.venue, self.rate, self.clock, group)
+            traders = {name: self._trader(market, desk, gateway) for name, market in desk.markets.items()}
+            account = self._account(desk, traders)
+            tasks = [group.create_task(self.deadman.run(), name="dead-man")]
+            tasks += account.start(group)
+            for trader in traders.values():
+                tasks += trader.start(group)
+            tasks.append(group.create_task(self._report(desk), name="report"))
+            tasks.append(group.create_task(self._empty_when_halted(), name="halt"))
+            self.closing = ""
+            await self._until_stopped()
+            self.closing = "stopping"
+            await self._settle(gateway, [task for task in tasks if task.get_name().startswith("quote ")])
+            await self._leave()
+            await self._last_reading(account, desk)
+            for task in tasks:
+                task.cancel()
+
+    def _trader(self, market: Market, desk: Desk, gateway: Gateway) -> Trader:
+        return Trader(
+            market,
+            desk,
+            venue=self.venue,
+            gateway=gateway,
+            rate=self.rate,
+            clock=self.clock,
+            journal=self._journal,
+            watchdog=self.watchdog,
+            closed=self.closed,
+            quote_loop_ms=self.plan.quote_loop_ms,
+            replace_coalesce_ms=self.plan.replace_coalesce_ms,
+            jitter=random.Random(f"{self.plan.seed} {market.market}"),
+        )
+
+    def _account(self, desk: Desk, traders: dict[str, Trader]) -> Account:
+        return Account(
+            desk,
+            traders,
+            venue=self.venue,
+            rate=self.rate,
+            clock=self.clock,
+            journal=self._journal,
+            watchdog=self.watchdog,
+            jitter=random.Random(f"{self.plan.seed} account"),
+            tripped=self._trip,
+            cancel_foreign=self.plan.foreign_orders == "cancel",
+        )
+
+    # --- living ------------------------------------------------------------------------------------------------------
+
+    def closed(self) -> str:
+        """Return why nothing may be placed now, or ""; the runtime's own gates, asked again just before each write."""
+        if self._journal.failure:
+            return self._journal.failure
+        return self.closing or self.deadman.closed() or self.rate.closed()
+
+    async def _until_stopped(self) -> None:
+        try:
+            async with asyncio.timeout(self.plan.for_sec):
+                await self._stop.wait()
+        except TimeoutError:
+            log.info("time is up", seconds=self.plan.for_sec)
+
+    def _trip(self, trip: Trip) -> None:
+        if trip.state is TradingState.HALTED:
+            self._halted.set()
+        self._tripped(trip)
+
+    async def _empty_when_halted(self) -> None:
+        """When trading is halted every quote goes at once; the run goes on watching, so that the operator sees it."""
+        await self._halted.wait()
+        await empty_book(self.venue)
+
+    async def _report(self, desk: Desk) -> None:
+        last = desk.guard.state
+        while True:
+            self._show(self.view(desk))
+            if desk.guard.state != last:
+                last = desk.guard.state
+                self._losses(last)
+            await asyncio.sleep(1.0)
+
+    def view(self, desk: Desk) -> DeskView:
+        """Return the account as a person may see it now."""
+        return desk_view(
+            desk,
+            self.clock.now(),
+            mode=self.plan.mode,
+            account=self.plan.account,
+            armed_for=self.deadman.armed_for(),
+            requests_left=self.rate.left(),
+            warnings=self._warnings(),
+        )
+
+    # --- leaving -----------------------------------------------------------------------------------------------------
+
+    async def _settle(self, gateway: Gateway, quoting: Sequence[asyncio.Task[None]]) -> None:
+        """End the quote loops and wait a moment for what has already left; what is lost then, the verification
+        finds.
+        """
+        for task in quoting:
+            task.cancel()
+        waited = 0.0
+        while gateway.under_way and waited < IN_FLIGHT_WAIT:
+            await asyncio.sleep(0.05)
+            waited += 0.05
+
+    async def _leave(self) -> None:
+        """Cancel everything, ask until nothing is open, and only then disarm; else the venue's timer does it for us."""
+        self.closing = self.closing or "stopping"
+        left = await empty_book(self.venue)
+        if left is None or left:
+            self._open_orders = len(left) if left is not None else None
+            what = "it is not known whether orders" if left is None else f"{len(left)} order(s)"
+            self._left = (
+                f"{what} are still open; the venue's dead-man timer stays armed and cancels everything within "
+                f"{self.plan.dead_man_sec} s"
+            )
+            return
+        self._open_orders, self._left = 0, ""
+        if not await self._all_ended():
+            log.warning("dead-man's-switch stays armed: a request of ours may still arrive")
+            return
+        try:
+            await self.deadman.disarm()
+        except (Unanswered, Throttled, Rejected) as error:
+            log.warning("dead-man's switch not disarmed; it finds nothing to cancel", reason=str(error))
+
+    async def _all_ended(self) -> bool:
+        """Wait a moment until every order of ours is known to have ended: one without an answer could still land."""
+        assert self.desk is not None
+        waited = 0.0
+        while any(market.blotter.working for market in self.desk.markets.values()):
+            if self.unexpected is not None or waited >= IN_FLIGHT_WAIT:
+                return False
+            await asyncio.sleep(0.05)
+            waited += 0.05
+        return True
+
+    async def _last_reading(self, account: Account, desk: Desk) -> None:
+        """Read fills, funding and books once more, so that the summary's remainder is the truth and not a moment's
+        delay.
+        """
+        for _ in range(5):
+            try:
+                await account.read_past(everything=True)
+                await account.read_books()
+            except (Unanswered, Throttled, Rejected) as error:
+                log.warning("last reading failed", reason=str(error))
+            if not desk.remainder_usd() and not desk.mismatches():
+                return
+            await asyncio.sleep(0.2)

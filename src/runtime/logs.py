@@ -1,0 +1,121 @@
+"""Logging: one line per event worth waking for, to a file always and to the error stream where no picture is drawn.
+
+No secret passes: the known secret values are replaced in every text, and the libraries below us may not speak at DEBUG.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+
+# websockets and aiohttp print request headers (and with them the API key) at DEBUG.
+_TALKATIVE = ("websockets", "aiohttp", "asyncio", "urllib3", "x10")
+
+
+class Redactor:
+    """Replaces secret values wherever they would be written."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # Longest first: a key may contain another as a part.
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= 6}, key=len, reverse=True)
+
+    def text(self, text: str) -> str:
+        """Return *text* with every secret value as ``***``."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: self.text(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+class _Clean(logging.Filter):
+    """The same for the standard library's loggers."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self._redactor.text(record.getMessage()), ()
+        record.exc_text = self._redactor.text(record.exc_text) if record.exc_text else None
+        return True
+
+
+class Recent:
+    """The last warnings, for the screen."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=4)
+
+    def __call__(self, _logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if name in ("warning", "error", "critical"):
+            said = " ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "level", "timestamp"))
+            self._lines.append(f"{event.get('event')} {said}".strip())
+        return event
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the last few warnings, oldest first."""
+        return tuple(self._lines)
+
+
+class _Tee:
+    """A logger that writes each line to several files; a file that fails is no reason to stop."""
+
+    def __init__(self, files: tuple[TextIO, ...]) -> None:
+        self._files = files
+
+    def msg(self, message: str) -> None:
+        for file in self._files:
+            try:
+                print(message, file=file, flush=True)
+            except OSError:  # the journal reports a failing disk; a log line is not worth a crash
+                continue
+
+    debug = info = warning = warn = error = critical = log = exception = msg
+
+
+def configure(*, path: Path | None, level: str, secrets: Iterable[str], screen: bool) -> Recent:
+    """Set logging up for the process and return the ring of recent warnings.
+
+    *screen*: a picture occupies the terminal, so lines go to the file at *path* only.
+    """
+    redactor, recent = Redactor(secrets), Recent()
+    files: tuple[TextIO, ...] = () if screen else (sys.stderr,)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files = (*files, path.open("a", encoding="utf-8"))
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            redactor,
+            recent,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=lambda *_: _Tee(files),
+        cache_logger_on_first_use=False,
+    )
+    _tame_libraries(redactor, files)
+    return recent
+
+
+def _tame_libraries(redactor: Redactor, files: tuple[TextIO, ...]) -> None:
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    for file in files:
+        stream = logging.StreamHandler(file)
+        stream.setLevel(logging.WARNING)
+        stream.addFilter(_Clean(redactor))
+        root.addHandler(stream)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO)

@@ -1,0 +1,260 @@
+"""Opening: what must be true before the first quote. Start-up is the recovery path; there is no other."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from src.engine.blotter import is_ours
+from src.engine.quoting import QuotingParams
+from src.engine.reconcile import ExecutionParams
+from src.engine.risk import RiskLimits
+from src.model.actions import Cancel
+from src.model.errors import Halt, Rejected, Throttled, Unanswered
+from src.model.facts import AnyFact, Balance, Fill, FundingPaid, MarkPrice, OrderUpdate, Position
+from src.model.instrument import Fees, Instrument
+from src.runtime.clock import Clock
+from src.runtime.trader import OVERLAP
+from src.venues.protocol import Venue
+
+CLOCK_WARNING = 1.5  # seconds; the Date header alone is uncertain by half a second
+CLOCK_LIMIT = 5.0
+EMPTY_WITHIN = 8.0
+
+_Result = TypeVar("_Result")
+log = structlog.get_logger()
+
+
+class MarketPlan(msgspec.Struct, frozen=True):
+    """One enabled market and its parameters."""
+
+    market: str
+    quoting: QuotingParams
+    execution: ExecutionParams
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the house needs to know of the configuration."""
+
+    mode: str
+    account: str  # a label for the screen, never a key
+    markets: tuple[MarketPlan, ...]
+    limits: RiskLimits
+    quote_loop_ms: int
+    replace_coalesce_ms: int
+    dead_man_sec: int
+    order_expiry_sec: int
+    startup_orders: str  # cancel | adopt: our own orders of an earlier run
+    foreign_orders: str  # refuse | cancel | adopt: orders that are not ours
+    maker_fee: Decimal | None = None
+    taker_fee: Decimal | None = None
+    for_sec: float | None = None
+    seed: int = 0  # of the jitter in reconnect waits
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """The account as it was found, with nothing of ours moving in it."""
+
+    instruments: dict[str, Instrument]
+    fees: dict[str, Fees]
+    prices: dict[str, list[AnyFact]]
+    balance: Balance
+    positions: list[Position]
+    adopted: list[OrderUpdate]
+    missed: list[Fill]  # executions while we were away: the venue has them, our journal has not
+    known_fills: list[Fill]
+    known_funding: list[FundingPaid]
+
+
+async def ask(question: Callable[[], Awaitable[_Result]], what: str) -> _Result:
+    """Return the venue's answer to a start-up question; three failures end the start with one sentence."""
+    for attempt in (1, 2, 3):
+        try:
+            return await question()
+        except (Unanswered, Throttled) as error:
+            if attempt == 3:
+                raise Halt(f"{what} could not be read from the venue: {error}") from error
+            await asyncio.sleep(attempt)
+        except Rejected as error:
+            raise Halt(f"the venue refuses to tell {what}: {error}") from error
+    raise AssertionError("unreachable")
+
+
+async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Sequence[Fill]) -> Opening:
+    """Check everything, clear or adopt old orders, and read the books. Raises ``Halt`` with one sentence.
+
+    *journalled* are the fills that the journal of the last run holds.
+    """
+    await _check_clock(venue)
+    await ask(venue.check, "the account")
+    names = [market.market for market in plan.markets]
+    instruments = await _instruments(venue, names)
+    fees = await _fees(venue, plan, names)
+    prices = {name: await ask(lambda name=name: venue.prices(name), f"prices of {name}") for name in names}  # type: ignore[misc]
+    for market in plan.markets:
+        _check_sizes(market, plan.limits, instruments[market.market], prices[market.market])
+    adopted = await _old_orders(venue, plan)
+    # Missed may be what came since the journal's last fill; all else of these minutes may still be told a second time.
+    away = max((fill.venue_time for fill in journalled), default=clock.now()) - OVERLAP
+    since = min(away, clock.now() - 10 * OVERLAP)
+    past = [fill for name in names for fill in await ask(lambda n=name: venue.fills(n, since), "past fills")]  # type: ignore[misc]
+    paid = [p for name in names for p in await ask(lambda n=name: venue.funding(n, since), "past funding")]  # type: ignore[misc]
+    positions = await ask(venue.positions, "positions")
+    balance = await ask(venue.balance, "the balance")
+    if balance.equity_usd <= 0:
+        raise Halt("the account has no money: its equity is 0; deposit collateral first")
+    missed = _missed([fill for fill in past if fill.venue_time >= away], journalled)
+    return Opening(
+        instruments=instruments,
+        fees=fees,
+        prices=prices,
+        balance=balance,
+        positions=positions,
+        adopted=adopted,
+        missed=missed,
+        known_fills=[fill for fill in past if fill not in missed],
+        known_funding=paid,
+    )
+
+
+async def _check_clock(venue: Venue) -> None:
+    offset = await ask(venue.clock_offset, "the time")
+    if abs(offset) > CLOCK_LIMIT:
+        way = "ahead of" if offset < 0 else "behind"
+        raise Halt(
+            f"this machine's clock is {abs(offset):.1f} s {way} the venue's; at most {CLOCK_LIMIT:g} s is allowed, "
+            "because orders carry expiry times: set the clock (NTP) and start again"
+        )
+    if abs(offset) > CLOCK_WARNING:
+        log.warning("clock differs from the venue's", seconds=round(offset, 2))
+
+
+async def _instruments(venue: Venue, names: Sequence[str]) -> dict[str, Instrument]:
+    found = await ask(lambda: venue.instruments(names), "the markets")
+    for name in names:
+        if name not in found:
+            listed = await ask(venue.market_names, "the list of markets")
+            near = difflib.get_close_matches(name, listed, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it lists {_some(listed)}"
+            raise Halt(f"market {name!r} is not listed by the venue{hint}")
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - 10
+    return ", ".join(names[:10]) + (f" and {more} more" if more > 0 else "")
+
+
+async def _fees(venue: Venue, plan: Plan, names: Sequence[str]) -> dict[str, Fees]:
+    if plan.maker_fee is not None and plan.taker_fee is not None:
+        return {name: Fees(plan.maker_fee, plan.taker_fee) for name in names}
+    told = await ask(lambda: venue.fees(names), "the fee rates")
+    fees = {}
+    for name in names:
+        if name not in told:
+            raise Halt(f"the venue names no fee rates for {name}; set fees_override in the configuration")
+        maker = told[name].maker if plan.maker_fee is None else plan.maker_fee
+        fees[name] = Fees(maker, told[name].taker if plan.taker_fee is None else plan.taker_fee)
+    return fees
+
+
+def _check_sizes(market: MarketPlan, limits: RiskLimits, rules: Instrument, prices: Iterable[AnyFact]) -> None:
+    """Refuse settings under which the venue's smallest order never fits."""
+    mark = next((fact.price for fact in prices if isinstance(fact, MarkPrice)), 0.0)
+    smallest = max(rules.size(rules.min_lots), market.quoting.min_order_size)
+    least = float(smallest / rules.lot) * rules.usd_per_lot(mark)
+    per_level = market.quoting.quote_notional_cap_usd / market.quoting.levels
+    for key, allowed in (
+        (f"quote_notional_cap_usd of {market.market} (per level)", per_level),
+        ("risk.max_order_usd", limits.max_order_usd),
+        ("risk.max_net_position_usd", limits.max_net_position_usd),
+    ):
+        if allowed < least:
+            raise Halt(f"{key} is {allowed:g} USD, but the smallest order of {market.market} is worth {least:.2f} USD")
+
+
+async def _old_orders(venue: Venue, plan: Plan) -> list[OrderUpdate]:
+    """Deal with orders that are already open; return those to adopt."""
+    open_orders = await ask(venue.open_orders, "open orders")
+    foreign = [order for order in open_orders if not is_ours(order.order_id)]
+    if foreign and plan.foreign_orders == "refuse":
+        raise Halt(
+            f"the account has {len(foreign)} open order(s) that this bot did not place (first: "
+            f'{_describe(foreign[0])}); set foreign_orders to "cancel" or "adopt", or use a sub-account of its own'
+        )
+    unwanted = [
+        order
+        for order in open_orders
+        if (plan.startup_orders if is_ours(order.order_id) else plan.foreign_orders) == "cancel"
+    ]
+    adopted = [order for order in open_orders if order not in unwanted]
+    if unwanted:
+        log.info("cancelling orders of an earlier run", orders=len(unwanted))
+        left = await empty_book(venue, keep=frozenset(order.venue_id for order in adopted))
+        if left is None or left:
+            stuck = left or unwanted
+            raise Halt(f"{len(stuck)} old order(s) could not be cancelled (first: {_describe(stuck[0])})")
+    return adopted
+
+
+def _describe(order: OrderUpdate) -> str:
+    return f"{order.market} {order.side.name.lower()} {order.order_id or order.venue_id}"
+
+
+async def empty_book(venue: Venue, keep: frozenset[str] = frozenset()) -> list[OrderUpdate] | None:
+    """Cancel every open order (except venue ids in *keep*) and ask until none is left; return what is left in the end.
+
+    A mass-cancel's answer is only an acceptance, so the venue is asked; each round sends it again. None means that the
+    venue could not be asked in time: nothing is proven then.
+    """
+    left: list[OrderUpdate] | None = None
+    try:
+        async with asyncio.timeout(EMPTY_WITHIN):
+            wait = 0.1
+            while left is None or left:
+                left = await _cancel_round(venue, keep, wait)
+                wait = min(1.0, wait * 2)
+    except TimeoutError:
+        return left
+    return left
+
+
+async def _cancel_round(venue: Venue, keep: frozenset[str], wait: float) -> list[OrderUpdate] | None:
+    """Cancel, then look what is left; None when the venue did not tell."""
+    try:
+        await _cancel_open(venue, keep)
+    except (Unanswered, Throttled, Rejected) as error:
+        log.warning("cancelling everything: no answer yet", reason=str(error))
+    await asyncio.sleep(wait)
+    try:
+        return _except(await venue.open_orders(), keep)
+    except (Unanswered, Throttled, Rejected) as error:
+        log.warning("open orders not read", reason=str(error))
+        return None
+
+
+async def _cancel_open(venue: Venue, keep: frozenset[str]) -> None:
+    """Ask for the end of every order; a mass-cancel also takes those the venue has accepted but does not list yet."""
+    if not keep:
+        await venue.cancel_all()
+        return
+    for order in _except(await venue.open_orders(), keep):
+        await venue.execute(Cancel(order.market, order.order_id), lambda: None)
+
+
+def _except(orders: Iterable[OrderUpdate], keep: frozenset[str]) -> list[OrderUpdate]:
+    return [order for order in orders if order.venue_id not in keep]
+
+
+def _missed(past: Sequence[Fill], journalled: Sequence[Fill]) -> list[Fill]:
+    """Return the fills of *past* that the journal of the last run does not hold; without a journal nothing can be
+    missed.
+    """
+    ids = {fill.trade_id for fill in journalled}
+    return [fill for fill in past if fill.trade_id not in ids] if journalled else []

@@ -1,0 +1,89 @@
+"""One budget of requests for the whole process: the venue counts everything that leaves this address."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+
+from src.engine.market import SEC
+from src.model.errors import Throttled
+
+# Cancels and the dead-man timer may use the budget to its last request; orders and questions must leave these shares
+# to them.
+PLACE_RESERVE = 0.2
+QUERY_RESERVE = 0.3
+# A burst may take this share of a minute's allowance; the rest is refilled evenly, so no 60 s window exceeds the
+# allowance.
+BURST = 0.2
+# After a 429 the refill runs at half speed for this long; a second 429 within it closes the market for orders as long.
+PENALTY = 60 * SEC
+
+
+class Priority(enum.IntEnum):
+    """Who goes first when requests are scarce."""
+
+    CANCEL = 0
+    DEAD_MAN = 1
+    PLACE = 2
+    QUERY = 3
+
+
+class RateBudget:
+    """A token bucket with a reserve. Orders never queue for a token: by the time one came, the price would be old."""
+
+    def __init__(self, per_minute: int, now: Callable[[], int]) -> None:
+        self._now = now
+        self._capacity = per_minute * BURST
+        self._per_second = per_minute * (1 - BURST) / 60
+        self._tokens = self._capacity
+        self._filled = now()
+        self._slow_until = 0
+        self._closed_until = 0
+        self._blocked_until = 0
+
+    def left(self) -> float:
+        """Return the number of requests that could leave at once."""
+        self._refill()
+        return max(0.0, self._tokens)
+
+    def try_take(self, priority: Priority) -> bool:
+        """Take one request if *priority* may have it now."""
+        self._refill()
+        reserve = {Priority.PLACE: PLACE_RESERVE, Priority.QUERY: QUERY_RESERVE}.get(priority, 0.0)
+        urgent = priority <= Priority.DEAD_MAN
+        if self._tokens < 1 + reserve * self._capacity or (not urgent and self._now() < self._blocked_until):
+            return False
+        self._tokens -= 1
+        return True
+
+    async def take(self, priority: Priority) -> None:
+        """Wait until *priority* may have a request, and take it. Cancelling is safe: nothing is taken then."""
+        while not self.try_take(priority):  # noqa: ASYNC110 - tokens come with time, there is no event
+            await asyncio.sleep(1 / self._per_second)
+
+    def throttled(self, after: float) -> None:
+        """Note a 429: nothing but cancels and the dead-man timer for *after* seconds, then half speed; twice is a
+        closure. What comes back during those seconds is the same hit: it left before them, or could not wait.
+        """
+        now = self._now()
+        if self._blocked_until <= now < self._slow_until:
+            self._closed_until = now + PENALTY
+        self._slow_until = now + PENALTY
+        self._blocked_until = now + round(after * SEC)
+        self._tokens = min(self._tokens, PLACE_RESERVE * self._capacity)
+
+    def heed(self, error: Exception) -> None:
+        """Note *error* if it is a 429: whatever request met it, the venue counts them all together."""
+        if isinstance(error, Throttled):
+            self.throttled(error.after)
+
+    def closed(self) -> str:
+        """Return why no order may be placed because of the rate limit, or ""."""
+        return "rate limit hit twice within a minute" if self._now() < self._closed_until else ""
+
+    def _refill(self) -> None:
+        now = self._now()
+        speed = self._per_second * (0.5 if now < self._slow_until else 1.0)
+        self._tokens = min(self._capacity, self._tokens + (now - self._filled) / SEC * speed)
+        self._filled = now

@@ -1,0 +1,204 @@
+"""One market's four coroutines, under the names operators know."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import structlog
+
+from src.engine.desk import Desk
+from src.engine.market import SEC, Market
+from src.engine.watchdog import Watchdog
+from src.model.actions import Action, Cancel
+from src.model.errors import Rejected, Throttled, Unanswered
+from src.model.facts import AnyFact, OrderAbsent, Stream
+from src.records.journal import Journal
+from src.runtime.clock import Clock
+from src.runtime.gateway import Gateway
+from src.runtime.rate import Priority, RateBudget
+from src.runtime.streams import follow
+from src.venues.protocol import Permit, Venue
+
+# A request may be under way this long; only after it, and two clean "no such order", is an order believed absent.
+LONGEST_FLIGHT = 10 * SEC
+CLEAN_ANSWERS = 2
+PRICES_EVERY = 60 * SEC
+# Fills and funding are read again from this long before the moment from which they may be missing.
+OVERLAP = 60 * SEC
+BEAT_LIMIT = 5 * SEC
+
+log = structlog.get_logger()
+
+
+class Trader:
+    """Drives one ``Market``. ``hear`` is synchronous and the only way in: the latest state wins, nothing queues."""
+
+    def __init__(
+        self,
+        market: Market,
+        desk: Desk,
+        *,
+        venue: Venue,
+        gateway: Gateway,
+        rate: RateBudget,
+        clock: Clock,
+        journal: Journal,
+        watchdog: Watchdog,
+        closed: Callable[[], str],
+        quote_loop_ms: int,
+        replace_coalesce_ms: int,
+        jitter: random.Random,
+    ) -> None:
+        self.market = market
+        self.changed = asyncio.Event()
+        self._desk = desk
+        self._venue = venue
+        self._gateway = gateway
+        self._rate = rate
+        self._clock = clock
+        self._journal = journal
+        self._watchdog = watchdog
+        self._closed = closed
+        self._wake = quote_loop_ms / 1000
+        self._coalesce = replace_coalesce_ms / 1000
+        self._jitter = jitter
+        self._asked: dict[str, tuple[int, int]] = {}  # order id -> (first asked, clean answers)
+        self._since = clock.now() - OVERLAP  # what traded before is inside the position our books opened with
+        for part in ("book", "prices", "quote", "account", "pnl"):
+            watchdog.watch(self._name(part), limit=BEAT_LIMIT, now=clock.now())
+
+    def hear(self, fact: AnyFact) -> None:
+        """Take in one fact: journal, state, wake the quote loop."""
+        self._journal.append(fact)
+        self.market.apply(fact)
+        self.changed.set()
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Start the coroutines in *group* and return their tasks."""
+        name = self.market.market
+        return [
+            group.create_task(self.stream_orderbook_to_local_book(), name=f"book {name}"),
+            group.create_task(self._stream_prices(), name=f"prices {name}"),
+            group.create_task(self.quote_loop(), name=f"quote {name}"),
+            group.create_task(self.account_loop(), name=f"account {name}"),
+            group.create_task(self.monitor_pnl(), name=f"pnl {name}"),
+        ]
+
+    async def stream_orderbook_to_local_book(self) -> None:
+        """Keep the local order book equal to the venue's, over every reconnect."""
+        await self._follow(lambda: self._venue.book(self.market.market), Stream.BOOK, "book")
+
+    async def _stream_prices(self) -> None:
+        await self._follow(lambda: self._venue.price_stream(self.market.market), Stream.PRICES, "prices")
+
+    async def _follow(self, connect: Callable[[], AsyncIterator[AnyFact | None]], stream: Stream, part: str) -> None:
+        await follow(
+            connect,
+            stream=stream,
+            market=self.market.market,
+            hear=self.hear,
+            beat=lambda: self._beat(part),
+            clock=self._clock,
+            jitter=self._jitter,
+        )
+
+    async def quote_loop(self) -> None:
+        """Decide whenever something changed, at least every ``quote_loop_ms``, at most every
+        ``replace_coalesce_ms``.
+        """
+        while True:
+            with suppress(TimeoutError):  # silence is news too: stale prices must come down
+                async with asyncio.timeout(self._wake):
+                    await self.changed.wait()
+            self.changed.clear()
+            self._beat("quote")
+            acted = self._decide()
+            if acted:
+                await asyncio.sleep(self._coalesce)
+
+    def _decide(self) -> bool:
+        now = self._clock.now()
+        name = self.market.market
+        decision = self.market.decide(now, self._desk.budget(name, now, self._closed()))
+        if not decision.actions:
+            return False
+        self._journal.append(decision)
+        for action in decision.actions:
+            self._gateway.submit(action, permit=self._permit(action), hear=self.hear)
+        return True
+
+    def _permit(self, action: Action) -> Permit:
+        """Build the last gate: asked with no await between its answer and the write."""
+        return lambda: self._refusal(action)
+
+    def _refusal(self, action: Action) -> str | None:
+        reason = self.market.still_wanted(action, self._clock.now())
+        if not reason and not isinstance(action, Cancel):
+            reason = self._closed() or self._desk.budget(self.market.market, self._clock.now()).closed
+        return reason or None
+
+    async def account_loop(self) -> None:
+        """Settle every doubt about our orders by asking the venue, and keep the funding rate current."""
+        next_prices = self._clock.now()
+        while True:
+            self._beat("account")
+            if self._clock.now() >= next_prices:
+                next_prices = self._clock.now() + PRICES_EVERY
+                await self._read_prices()
+            for order_id in self.market.doubts(self._clock.now()):
+                await self._ask(order_id)
+                self._beat("account")
+            self._asked = {key: value for key, value in self._asked.items() if key in self.market.blotter.working}
+            await asyncio.sleep(0.5)
+
+    async def _read_prices(self) -> None:
+        """Read mark, index and the indicative funding rate by REST: streams give only *applied* funding rates."""
+        try:
+            await self._rate.take(Priority.QUERY)
+            for fact in await self._venue.prices(self.market.market):
+                self.hear(fact)
+        except (Unanswered, Throttled, Rejected) as error:
+            self._rate.heed(error)
+            log.warning("prices not read", market=self.market.market, reason=str(error))
+
+    async def _ask(self, order_id: str) -> None:
+        """Ask the venue about one order. A failure to ask says nothing; only a clean "no" counts towards absence."""
+        name = self.market.market
+        try:
+            await self._rate.take(Priority.QUERY)
+            update = await self._venue.find_order(name, order_id)
+            fills = []
+            if update is not None and update.filled:
+                await self._rate.take(Priority.QUERY)
+                fills = await self._venue.fills(name, self._since)
+        except (Unanswered, Throttled, Rejected) as error:
+            self._rate.heed(error)
+            log.warning("order not settled yet", market=name, order_id=order_id, reason=str(error))
+            return
+        for fill in fills:
+            self.hear(fill)
+        if update is not None:
+            self._asked.pop(order_id, None)
+            self.hear(update)
+            return
+        now = self._clock.now()
+        first, clean = self._asked.get(order_id, (now, 0))
+        self._asked[order_id] = (first, clean + 1)
+        if clean + 1 >= CLEAN_ANSWERS and now - first > LONGEST_FLIGHT:
+            self.hear(OrderAbsent(time=now, market=name, order_id=order_id))
+
+    async def monitor_pnl(self) -> None:
+        """Settle mark-outs each second, so that PnL and its parts are current."""
+        while True:
+            self._beat("pnl")
+            self.market.settle(self._clock.now())
+            await asyncio.sleep(1.0)
+
+    def _beat(self, part: str) -> None:
+        self._watchdog.beat(self._name(part), self._clock.now())
+
+    def _name(self, part: str) -> str:
+        return f"{part} {self.market.market}"

@@ -1,8 +1,8 @@
 """The append-only journal: every fact and decision, one checksummed line each, written by a thread of its own.
 
-A line is ``crc32 JSON``: eight hex digits of the checksum of the JSON text, a space, the text, a newline. Encoding happens at
-once (a microsecond), writing elsewhere, so that no disk makes the quote loop wait. When the disk fails, ``failure`` says so
-and the runtime stops quoting: a market maker without memory must not go on.
+A line is ``crc32 JSON``: eight hex digits of the checksum of the JSON text, a space, the text, a newline. Encoding
+happens at once (a microsecond), writing elsewhere, so that no disk makes the quote loop wait. When the disk fails,
+``failure`` says so and the runtime stops quoting: a market maker without memory must not go on.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def line(entry: Entry, encoder: msgspec.json.Encoder) -> bytes:
 
 
 def read(path: Path) -> list[Entry]:
-    """Return the entries of the journal at *path* up to the first damaged line (a torn tail after a crash, a flipped bit)."""
+    """Return the entries of the journal at *path* up to the first damaged line (a torn tail after a crash, a flipped
+    bit).
+    """
     decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
     entries: list[Entry] = []
     for row in path.read_bytes().splitlines():

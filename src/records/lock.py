@@ -12,9 +12,11 @@ from src.model.errors import Halt
 
 
 def lock_account(api_key: str, folder: Path | None = None) -> FileLock:
-    """Take the machine-wide lock of the account behind *api_key* and return it; raises ``Halt`` when another process holds it.
+    """Take the machine-wide lock of the account behind *api_key* and return it; raises ``Halt`` when another process
+    holds it.
 
-    The operating system frees the lock when the process ends, however it ends. Only a hash of the key appears in the name.
+    The operating system frees the lock when the process ends, however it ends. Only a hash of the key appears in the
+    name.
     """
     digest = hashlib.sha256(api_key.encode()).hexdigest()[:16]
     path = (folder or Path(tempfile.gettempdir())) / f"extended-mm-bot-{digest}.lock"

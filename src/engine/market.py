@@ -349,8 +349,8 @@ class Market:
             refresh=self.order_life // 5,
             new_id=self.blotter.new_id,
             market=self.market,
+            hold=[side for side in Side if now < self.held_until[side]],
         )
-        actions = [action for action in actions if isinstance(action, Cancel) or now >= self.held_until[action.side]]
         for action in actions:
             self.blotter.intend(action, now)
         self._note_uptime(now)

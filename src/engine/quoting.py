@@ -262,6 +262,8 @@ def _defect(inputs: QuoteInputs) -> str:
         return "book too wide"
     if min(inputs.volatility, inputs.backoff_bid, inputs.backoff_ask) < 0:
         return "negative volatility or back-off"
+    if abs(inputs.maker_fee) >= 1:
+        return "the maker fee is not a fraction"
     for price in inputs.references:
         if not 0 < price < math.inf:
             return "a reference price is not a price"

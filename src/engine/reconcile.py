@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -99,13 +99,15 @@ def diff(
     refresh: int,
     new_id: Callable[[], str],
     market: str,
+    hold: Collection[Side] = (),
 ) -> list[Action]:
     """Return the fewest actions from *working* to *wanted*: cancels, then edits, then new orders, nearest level first.
 
     Orders and quotes meet by side and level. A level with a request under way or in doubt gets no second order. An
     order is renewed when it would not outlive ``now + refresh``; new ones live until *expires*. The open orders of a
     side with what is added stay within *budget* (both orders of an edit count in full), and nothing is added that could
-    trade with an open order of our own. What cannot pass now waits for a later round.
+    trade with an open order of our own. What cannot pass now waits for a later round, as does everything new on the
+    sides to *hold*.
     """
     orders = list(working)
     gate = _Gate(orders, budget, instrument.min_lots)
@@ -139,8 +141,8 @@ def diff(
     places = _missing([quote for rung, quote in quotes.items() if rung not in ladder], gate)
     return [
         *(Cancel(market=market, order_id=order.order_id) for order in sorted(cancels, key=_level)),
-        *(_instead(order, place(quote)) for order, quote in replacements),
-        *(place(quote) for quote in places),
+        *(_instead(order, place(quote)) for order, quote in replacements if quote.side not in hold),
+        *(place(quote) for quote in places if quote.side not in hold),
     ]
 
 

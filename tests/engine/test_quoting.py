@@ -619,3 +619,11 @@ def test_every_setting_changes_some_quote(setting: dict[str, Any]) -> None:
         plain["funding_mode"] = "symmetric"
     seen = replace(CALM, ratio=0.9, position=300, volatility=1e-4, funding_rate=5e-4, seconds_to_funding=100.0)
     assert engine(**plain).wanted(seen)[0] != engine(**{**plain, **setting}).wanted(seen)[0]
+
+
+def test_a_fee_that_is_no_fraction_closes_both_sides() -> None:
+    """A rate of 8.8e306, as a broken answer of the venue might bring, must not become a price."""
+    quotes, missing = engine().wanted(replace(CALM, maker_fee=8.769234804206419e306))
+
+    assert quotes == ()
+    assert {gap.gate for gap in missing} == {"the maker fee is not a fraction"}

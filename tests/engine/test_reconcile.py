@@ -558,3 +558,26 @@ def acknowledge(blotter: Blotter, action: Action, time: int) -> None:
                 reason=reason,
             )
         )
+
+
+def test_a_held_side_gets_nothing_new_and_its_ids_are_not_used_up():
+    """The bid side waits after a refusal: its edit and its new level stay away, the ask is placed as number 1."""
+    ids = count(1)
+    actions = diff(
+        [quote(BUY, 99), quote(BUY, 90, level=1), quote(SELL, 110)],
+        [order("bid", BUY, 80)],
+        params=PARAMS,
+        instrument=INSTRUMENT,
+        budget=ROOM,
+        edits=True,
+        post_only=True,
+        now=NOW,
+        expires=EXPIRES,
+        refresh=REFRESH,
+        new_id=lambda: str(next(ids)),
+        market="BTC-USD",
+        hold=[BUY],
+    )
+
+    assert [(SELL, "1")] == [(action.side, action.order_id) for action in actions if not isinstance(action, Cancel)]
+    assert len(actions) == 1

@@ -138,6 +138,7 @@ async def _trade(config: Config, options: argparse.Namespace) -> int:
         finally:
             if lock is not None:
                 lock.release()
+            recent.close()
     show_summary(summary, Console())
     if options.summary is not None:
         _write(options.summary, summary)

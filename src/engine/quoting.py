@@ -244,7 +244,7 @@ class _Centre(msgspec.Struct, frozen=True):
     steps: Why
 
 
-def _defect(inputs: QuoteInputs) -> str:
+def _defect(inputs: QuoteInputs) -> str:  # noqa: PLR0911 - a list of gates reads best as a list
     """Return why no price can be made from *inputs*, or nothing."""
     estimates = (
         inputs.volatility

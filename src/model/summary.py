@@ -29,6 +29,16 @@ class OrderTotals(msgspec.Struct, frozen=True):
     rejected: int
 
 
+class MarkOut(msgspec.Struct, frozen=True):
+    """Mean edge of *fills* of one side and level, *seconds* after them, in bps; > 0 is ours, fees not counted."""
+
+    side: str
+    level: int
+    seconds: int
+    fills: int
+    mean_bps: float
+
+
 class MarketSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One market's share of the summary."""
 
@@ -38,6 +48,7 @@ class MarketSummary(msgspec.Struct, frozen=True, kw_only=True):
     position: Decimal  # base units at the end, long > 0
     max_position_usd: float
     two_sided_uptime: float
+    markouts: tuple[MarkOut, ...]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ class DeadMan:
             await asyncio.sleep(self.seconds / 3)
 
     async def arm(self) -> bool:
-        """Restart the venue's timer; return whether the venue confirmed it. After ``disarm`` nothing is sent any more."""
+        """Restart the venue's timer; return whether the venue confirmed it. After ``disarm`` nothing is sent."""
         async with self._turn:
             if self._over:
                 return False

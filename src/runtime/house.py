@@ -90,6 +90,7 @@ class House:
         Errors nobody named are kept in ``unexpected``: every quote goes before this returns.
         """
         opening = await open_account(self.venue, self.plan, self.clock, self._journalled)
+        self.venue.agree_fees(opening.fees)
         desk = self.desk = self._furnish(opening)
         if not await self.deadman.arm():
             raise Halt("the venue did not confirm the dead-man's switch; nothing was placed")

@@ -16,6 +16,7 @@ import structlog
 
 # websockets and aiohttp print request headers (and with them the API key) at DEBUG.
 _TALKATIVE = ("websockets", "aiohttp", "asyncio", "urllib3", "x10")
+_PLAIN = (bool, int, float, type(None))
 
 
 class Redactor:
@@ -32,7 +33,8 @@ class Redactor:
         return text
 
     def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: self.text(value) if isinstance(value, str) else value for key, value in event.items()}
+        """Clean every value; whatever is no number becomes text first, for an object may show a secret when printed."""
+        return {key: value if isinstance(value, _PLAIN) else self.text(str(value)) for key, value in event.items()}
 
 
 class _Clean(logging.Filter):
@@ -44,25 +46,37 @@ class _Clean(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self._redactor.text(record.getMessage()), ()
-        record.exc_text = self._redactor.text(record.exc_text) if record.exc_text else None
+        if record.exc_info:
+            # A formatter prints the text that is there, and would else write the exception as it is.
+            record.exc_text = self._redactor.text(logging.Formatter().formatException(record.exc_info))
+        record.stack_info = record.stack_info and self._redactor.text(record.stack_info)
         return True
 
 
-class Recent:
-    """The last warnings, for the screen."""
+_NOT_ON_SCREEN = ("event", "exception", "level", "timestamp")
 
-    def __init__(self) -> None:
+
+class Recent:
+    """The last warnings, for the screen; and the end of the log file, which lives as long."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
         self._lines: deque[str] = deque(maxlen=4)
 
     def __call__(self, _logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if name in ("warning", "error", "critical"):
-            said = " ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "level", "timestamp"))
+            said = " ".join(f"{k}={v}" for k, v in event.items() if k not in _NOT_ON_SCREEN)
             self._lines.append(f"{event.get('event')} {said}".strip())
         return event
 
     def lines(self) -> tuple[str, ...]:
         """Return the last few warnings, oldest first."""
         return tuple(self._lines)
+
+    def close(self) -> None:
+        """Close the log file; nothing may be logged afterwards."""
+        if self._file is not None:
+            self._file.close()
 
 
 class _Tee:
@@ -86,16 +100,19 @@ def configure(*, path: Path | None, level: str, secrets: Iterable[str], screen: 
 
     *screen*: a picture occupies the terminal, so lines go to the file at *path* only.
     """
-    redactor, recent = Redactor(secrets), Recent()
     files: tuple[TextIO, ...] = () if screen else (sys.stderr,)
+    file = None
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files = (*files, path.open("a", encoding="utf-8"))
+        file = path.open("a", encoding="utf-8")
+        files = (*files, file)
+    redactor, recent = Redactor(secrets), Recent(file)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
             redactor,
             recent,
             structlog.processors.JSONRenderer(),

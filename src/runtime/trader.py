@@ -178,11 +178,12 @@ class Trader:
             self._rate.heed(error)
             log.warning("order not settled yet", market=name, order_id=order_id, reason=str(error))
             return
-        for fill in fills:
-            self.hear(fill)
         if update is not None:
             self._asked.pop(order_id, None)
             self.hear(update)
+            # After the order: fills name it by the venue's id only, which we may have learned just now.
+            for fill in fills:
+                self.hear(fill)
             return
         now = self._clock.now()
         first, clean = self._asked.get(order_id, (now, 0))

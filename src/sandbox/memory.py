@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import TypeVar
@@ -98,6 +98,7 @@ class MemoryVenue:
         self._jitter = jitter
         self._lines: list[_Line] = []
         self._matching: deque[tuple[int, int]] = deque()  # (when, venue id) of accepted orders, first in first out
+        self._agreed: dict[str, Fees] = {}
         self.drop_reply = False
         self.swallow_request = False
         self.refuse_with: tuple[str, str] | None = None
@@ -156,6 +157,9 @@ class MemoryVenue:
                 if listing.instrument.market in markets
             }
         )
+
+    def agree_fees(self, fees: Mapping[str, Fees]) -> None:
+        self._agreed.update(fees)
 
     async def prices(self, market: str) -> list[AnyFact]:
         facts = await self._ask(lambda: self._prices(market))
@@ -366,6 +370,7 @@ class MemoryVenue:
             self._exchange.cancel(self._account, external_id=action.order_id)
             return ""
         listing = self._exchange.listing(action.market)
+        most = self._agreed.get(action.market) or Fees(listing.maker_fee, listing.taker_fee)
         request = OrderRequest(
             external_id=action.order_id,
             market=action.market,
@@ -375,7 +380,7 @@ class MemoryVenue:
             expires=action.expires,
             post_only=action.post_only,
             reduce_only=action.reduce_only,
-            max_fee=listing.maker_fee if action.post_only else listing.taker_fee,
+            max_fee=most.maker if action.post_only else most.taker,
             cancel_id=action.replaces if isinstance(action, Replace) else None,
         )
         venue_id = self._exchange.accept(self._account, request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from src.model.actions import Action
@@ -41,6 +41,10 @@ class Venue(Protocol):
 
     async def market_names(self) -> list[str]: ...
     async def fees(self, markets: Sequence[str]) -> dict[str, Fees]: ...
+    def agree_fees(self, fees: Mapping[str, Fees]) -> None:
+        """Let orders pay at most these rates from now on, by market: maker for post-only orders, taker for others."""
+        ...
+
     async def prices(self, market: str) -> list[AnyFact]:
         """Return MarkPrice, IndexPrice and FundingRate facts as of now."""
         ...

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TextIO
 
 from src.model.actions import Side
 from src.model.snapshot import DeskView, MarketView, QuoteView
 
+EVERY = 5_000_000_000  # ns between two views, unless the state of trading changes
+
 
 class Plain:
-    """Writes each view to *stream*, which stays open: it belongs to the caller."""
+    """Writes views to *stream*, which stays open: it belongs to the caller."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._last: DeskView | None = None
 
     def show(self, view: DeskView) -> None:
-        """Write *view* as 1 + len(view.markets) lines, and one per warning."""
+        """Write *view* as 1 + len(view.markets) lines, and one per warning; views that come sooner are passed over."""
+        last = self._last
+        if last is not None and view.time < last.time + EVERY and view.state is last.state:
+            return
+        self._last = view
         time = datetime.fromtimestamp(view.time // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         rows: list[dict[str, object]] = [_desk(view), *map(_market, view.markets)]
         rows.extend({"warning": warning} for warning in view.warnings)
@@ -36,7 +44,11 @@ def line(pairs: dict[str, object]) -> str:
 
 
 def _value(value: object) -> str:
-    text = f"{value:.8g}" if isinstance(value, float) else str(value)
+    if isinstance(value, Decimal):  # dollars: a millionth is all an eye can use
+        text = f"{value:.6f}".rstrip("0").rstrip(".")
+        text = "0" if text == "-0" else text
+    else:
+        text = f"{value:.8g}" if isinstance(value, float) else str(value)
     simple = text.isascii() and text.isprintable() and not set(text) & set(' "=')
     return text if text and simple else json.dumps(text)
 

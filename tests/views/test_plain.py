@@ -8,6 +8,7 @@ import shlex
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from src.model.actions import Side
 from src.model.snapshot import DeskState, DeskView, MarketView, PnlView, QuoteView
@@ -81,3 +82,24 @@ def test_unusual_text_is_quoted_as_json(text: str):
     assert written.isascii()
     assert written.isprintable()
     assert json.loads(written.removeprefix("key=")) == text
+
+
+def test_views_are_written_every_five_seconds_and_at_every_change_of_state():
+    """At 0, 1, 5 and 6 s, the last one halted: three of the four are written."""
+    out = io.StringIO()
+    plain = Plain(out)
+    for second, state in ((0, DeskState.RUNNING), (1, DeskState.RUNNING), (5, DeskState.RUNNING), (6, DeskState.HALTED)):
+        plain.show(replace(DESK, time=second * 1_000_000_000, state=state, markets=(), warnings=()))
+
+    assert [shlex.split(text)[3] for text in out.getvalue().splitlines()] == [
+        "state=RUNNING",
+        "state=RUNNING",
+        "state=HALTED",
+    ]
+
+
+def test_dollars_are_written_to_a_millionth():
+    """The venue's sixteen decimals say nothing to an eye; a zero is a zero."""
+    assert line({"a": Decimal("1071.7858200000000000"), "b": Decimal("0E-16"), "c": Decimal("-0.0000001")}) == (
+        "a=1071.78582 b=0 c=0"
+    )

@@ -171,6 +171,10 @@ class ExtendedVenue:
             self._known_fees.update(rules.fees(answer.data))
         return {market: self._known_fees[market] for market in markets if market in self._known_fees}
 
+    def agree_fees(self, fees: Mapping[str, Fees]) -> None:
+        """Sign orders for at most these rates; without a word on a market, for what ``fees`` last returned."""
+        self._order_fees.update(fees)
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
     async def prices(self, market: str) -> list[AnyFact]:

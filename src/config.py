@@ -148,8 +148,9 @@ class Config(Section):
     startup_orders: Literal["cancel", "adopt"] = Field(
         default="cancel",
         description=(
-            "What to do at the start with our own orders of an earlier run. Adopt keeps their queue places; cancel is "
-            "simpler and always right."
+            "What to do at the start with our own orders of an earlier run. Cancel is simple and always right. Adopt takes "
+            "them over instead: they count in every limit from the first moment, and the first decisions keep or cancel "
+            "them; while volatility is still being measured they are cancelled too, because nothing would move them."
         ),
         json_schema_extra={"unit": "name"},
     )

@@ -185,9 +185,12 @@ class _Record:
 
     @property
     def shown(self) -> bool:
-        """Whether others can see it in the book, as far as we know."""
-        state = self.order.state
-        return OrderState.LIVE is (self.came_from if state is OrderState.PENDING_CANCEL else state)
+        """Whether others can see it in the book, as far as we know: confirmed, or accepted and so about to be there.
+
+        Without the accepted ones a silent account stream would let the mid follow our own quotes.
+        """
+        state = self.came_from if self.order.state is OrderState.PENDING_CANCEL else self.order.state
+        return state is OrderState.LIVE or (state is OrderState.PENDING and self.order.venue_id != "")
 
     def doubtful(self, now: int, quiet_ns: int) -> bool:
         state = self.order.state
@@ -222,6 +225,7 @@ class Blotter:
         "_by_venue_id",
         "_last_id",
         "_open",
+        "_orphans",
         "_rejected_at",
         "_rejects",
         "_settled",
@@ -234,12 +238,13 @@ class Blotter:
     def __init__(self, market: str, run: str) -> None:
         self.market = market
         self.run = run
-        self.unmatched = 0  # fills that belong to no order of ours
+        self.unmatched = 0  # fills that belonged to no order of ours when they came
         self._last_id = 0
         self._open: dict[str, _Record] = {}  # not ended, or ended with fills missing
         self._settled: dict[str, _Record] = {}  # ended with every fill counted, oldest first
         self._by_venue_id: dict[str, str] = {}
         self._trades: dict[str, None] = {}  # a set that remembers its order
+        self._orphans: dict[str, int] = {}  # venue id → lots traded under it before we knew whose it was
         self._rejects = {Side.BUY: 0, Side.SELL: 0}
         self._rejected_at = {Side.BUY: 0, Side.SELL: 0}  # when the latest rejected order had been decided
 
@@ -342,6 +347,7 @@ class Blotter:
         record = self._find(fact.order_id, fact.venue_id)
         if record is None:
             self.unmatched += 1
+            self._orphan(fact)
             return FillResult(fresh=True)
         if fact.venue_time > record.counted_until:
             record.order = msgspec.structs.replace(record.order, filled=record.order.filled + fact.size)
@@ -354,6 +360,13 @@ class Blotter:
         self._trades[trade_id] = None
         if len(self._trades) > TRADES:
             del self._trades[next(iter(self._trades))]
+
+    def _orphan(self, fact: Fill) -> None:
+        """Remember a fill that names only the venue's id: a REST list may tell it before we learn that id."""
+        if fact.venue_id:
+            self._orphans[fact.venue_id] = self._orphans.get(fact.venue_id, 0) + fact.size
+            if len(self._orphans) > RETAIN:
+                del self._orphans[next(iter(self._orphans))]
 
     def _answer(self, fact: Answer) -> None:
         record = self._find(fact.order_id)
@@ -421,6 +434,7 @@ class Blotter:
             expires=fact.expires,
             since=fact.time,
         )
+        self._orphans.pop(fact.venue_id, None)  # its fills so far are in the venue's count
         record = _Record(order, counted_until=fact.venue_time if fact.filled else -1)
         self._open[order.order_id] = record
         self._identify(record, fact.venue_id)
@@ -447,8 +461,11 @@ class Blotter:
 
     def _identify(self, record: _Record, venue_id: str) -> None:
         if venue_id and not record.order.venue_id:
-            record.order = msgspec.structs.replace(record.order, venue_id=venue_id)
+            own = self._orphans.pop(venue_id, 0)
+            record.order = msgspec.structs.replace(record.order, venue_id=venue_id, filled=record.order.filled + own)
             self._by_venue_id[venue_id] = record.order.order_id
+            if own:
+                self._move(record, Event.TRADED if record.order.remaining > 0 else Event.FILLED, record.order.since)
 
     def _move(self, record: _Record, event: Event | None, now: int) -> bool:
         """Let *event* happen to the order and return whether its state changed (None: nothing happens)."""

@@ -27,32 +27,33 @@ def _nearest(levels: Mapping[int, int], own: Mapping[int, int], start: int, step
     return max(others) if step < 0 else min(others)
 
 
-def _side(levels: list[tuple[int, int]]) -> dict[int, int] | None:
-    """Return a snapshot's side as a dict without empty levels, or None when a size is negative."""
+class _Defect(Exception):
+    """What is wrong with a fact."""
+
+
+def _side(levels: list[tuple[int, int]]) -> dict[int, int]:
+    """Return a snapshot's side as a dict without empty levels. Raises ``_Defect``."""
     side = {price: size for price, size in levels if size}
-    return None if side and min(side.values()) < 0 else side
+    if side and min(side.values()) < 0:
+        raise _Defect("negative size")
+    return side
 
 
-def _change(levels: dict[int, int], changes: list[tuple[int, int, int]]) -> str:
-    """Apply *changes* to one side in place; return what is wrong with them, or nothing."""
+def _change(levels: dict[int, int], changes: list[tuple[int, int, int]], best: int | None, step: int) -> int | None:
+    """Apply *changes* to one side in place and return its new best price. Raises ``_Defect``."""
     for price, size, change in changes:
-        if levels.get(price, 0) + change != size:
-            return "gap"
+        before = levels.get(price, 0)
+        if before + change != size:
+            raise _Defect("gap")
         if size > 0:
             levels[price] = size
-        elif size == 0:
-            levels.pop(price, None)
-        else:
-            return "negative size"
-    return ""
-
-
-def _best(levels: Mapping[int, int], changes: list[tuple[int, int, int]], best: int | None, step: int) -> int | None:
-    """Return the best price after *changes*: the old *best*, a changed price, or the first level behind them."""
-    for price, _, _ in changes:
-        if best is None or (price - best) * step < 0:
-            best = price
-    return None if best is None else _nearest(levels, NOTHING, best, step)
+            if not before and (best is None or (price - best) * step < 0):
+                best = price
+        elif size < 0:
+            raise _Defect("negative size")
+        elif before:
+            del levels[price]
+    return best if best is None or best in levels else _nearest(levels, NOTHING, best, step)
 
 
 class OrderBook:
@@ -98,14 +99,15 @@ class OrderBook:
 
     def apply(self, fact: BookSnapshot | BookDelta) -> None:
         """Take in one fact. A snapshot replaces everything; a delta that fails a check makes the book untrusted."""
-        if isinstance(fact, BookSnapshot):
-            wrong = self._replace(fact)
-        elif self._broken:
-            return
-        else:
-            wrong = self._amend(fact)
-        if wrong:
-            self.distrust(wrong)
+        try:
+            if isinstance(fact, BookSnapshot):
+                self._replace(fact)
+            elif self._broken:
+                return
+            else:
+                self._amend(fact)
+        except _Defect as defect:
+            self.distrust(str(defect))
             return
         self.updated = fact.time
         self.venue_time = fact.venue_time
@@ -130,25 +132,19 @@ class OrderBook:
         """Return the best *count* bids and asks as (price, size), best first."""
         return nlargest(count, self._bids.items()), nsmallest(count, self._asks.items())
 
-    def _replace(self, fact: BookSnapshot) -> str:
-        bids, asks = _side(fact.bids), _side(fact.asks)
-        if bids is None or asks is None:
-            return "negative size"
-        self._bids, self._asks = bids, asks
-        self._best_bid = max(bids, default=None)
-        self._best_ask = min(asks, default=None)
+    def _replace(self, fact: BookSnapshot) -> None:
+        self._bids, self._asks = _side(fact.bids), _side(fact.asks)
+        self._best_bid = max(self._bids, default=None)
+        self._best_ask = min(self._asks, default=None)
         self._broken = ""
-        return self._crossed()
+        self._check_not_crossed()
 
-    def _amend(self, fact: BookDelta) -> str:
-        wrong = _change(self._bids, fact.bids) or _change(self._asks, fact.asks)
-        if wrong:
-            return wrong
-        self._best_bid = _best(self._bids, fact.bids, self._best_bid, -1)
-        self._best_ask = _best(self._asks, fact.asks, self._best_ask, 1)
-        return self._crossed()
+    def _amend(self, fact: BookDelta) -> None:
+        self._best_bid = _change(self._bids, fact.bids, self._best_bid, -1)
+        self._best_ask = _change(self._asks, fact.asks, self._best_ask, 1)
+        self._check_not_crossed()
 
-    def _crossed(self) -> str:
-        """Return what is wrong when the best bid is not below the best ask."""
+    def _check_not_crossed(self) -> None:
         bid, ask = self._best_bid, self._best_ask
-        return "crossed" if bid is not None and ask is not None and bid >= ask else ""
+        if bid is not None and ask is not None and bid >= ask:
+            raise _Defect("crossed")

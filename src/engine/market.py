@@ -28,6 +28,7 @@ from src.model.facts import (
     FundingRate,
     IndexPrice,
     MarkPrice,
+    Opened,
     OpenOrders,
     OrderAbsent,
     OrderUpdate,
@@ -136,6 +137,30 @@ class Market:
             Answer: self._answer,
             OrderAbsent: self._absent,
         }
+
+    @classmethod
+    def opened(cls, fact: Opened) -> Market:
+        """Return the market that begins with *fact*: a live run and its replay start here alike.
+
+        Raises ``pydantic.ValidationError`` when the parameters are those of another version.
+        """
+        market = cls(
+            fact.market,
+            run=fact.run,
+            quoting=QuotingParams.model_validate(fact.quoting),
+            execution=ExecutionParams.model_validate(fact.execution),
+            limits=RiskLimits.model_validate(fact.limits),
+            traits=fact.traits,
+            instrument=fact.instrument,
+            fees=fact.fees,
+            order_life=fact.order_life,
+        )
+        market.know(trade_ids=fact.trade_ids, payment_ids=fact.payment_ids)
+        market.adopt(fact.adopted)
+        market.ledger.start(fact.size - fact.away)
+        market.venue_position = fact.size
+        market.venue_open_price_usd = fact.open_price_usd
+        return market
 
     # --- facts -------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from decimal import Decimal
 import msgspec
 
 from src.model.actions import Side
-from src.model.instrument import Fees, Instrument
+from src.model.instrument import Fees, Instrument, Traits
+
+Plain = str | float | int | bool | None  # a parameter as JSON writes it
 
 
 class Fact(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -224,6 +226,34 @@ class Command(Fact, frozen=True, kw_only=True):
 
     verb: str
     reason: str
+
+
+# --- the beginning ---------------------------------------------------------------------------------------------------
+
+
+class Opened(Fact, frozen=True, kw_only=True):
+    """What a market begins with; no other fact comes before it, and nothing else is needed to replay those after it.
+
+    *size* lots at *open_price_usd* is the venue's position, of which *away* lots traded while nobody listened: they
+    follow as fills. Trades and payments of *trade_ids* and *payment_ids* are inside the opening figures already.
+    """
+
+    run: str
+    quoting: dict[str, Plain]
+    execution: dict[str, Plain]
+    limits: dict[str, Plain]
+    traits: Traits
+    instrument: Instrument
+    fees: Fees
+    order_life: int
+    size: int
+    open_price_usd: Decimal
+    away: int
+    trade_ids: list[str]
+    payment_ids: list[str]
+    adopted: list[OrderUpdate]
+    version: str = ""  # of the program that wrote it
+    config_hash: str = ""
 
 
 AnyFact = (

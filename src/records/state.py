@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -28,13 +29,21 @@ class SavedState(msgspec.Struct, kw_only=True):
 
 
 class StateFile:
-    """Atomic JSON file: written beside, synced, renamed, so that a crash leaves the old one or the new one."""
+    """Atomic JSON file: written beside, synced, renamed, so that a crash leaves the old one or the new one.
+
+    While trading, writes happen in a thread of its own (``remember``, reserving nonces): a sync can take half a second.
+    ``failure`` tells that one of them failed; the runtime then stops quoting.
+    """
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self._path = path
+        self.failure = ""
         self.state = SavedState() if fresh else self._load()  # fresh: the account behind it is new
         self._next_nonce = self.state.reserved_nonce + 1
-        self._lock = threading.Lock()  # orders are signed in threads, and each takes a nonce there
+        self._durable_nonce = self.state.reserved_nonce  # the reservation that is certainly on the disk
+        self._lock = threading.Lock()  # of the state: nonces may be taken in several threads
+        self._disk = threading.Lock()  # one write at a time
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state")
 
     def _load(self) -> SavedState:
         try:
@@ -45,40 +54,72 @@ class StateFile:
             raise Halt(f"{self._path} is damaged ({error}); move it away after checking the account by hand") from error
 
     def save(self) -> None:
-        """Write the state; raises OSError when the disk refuses."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._path.with_suffix(".new")
-        with beside.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self.state), indent=2))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path)
+        """Write the state now; raises OSError when the disk refuses."""
+        with self._disk:
+            with self._lock:
+                reserved, text = self.state.reserved_nonce, msgspec.json.encode(self.state)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            beside = self._path.with_suffix(".new")
+            with beside.open("wb") as file:
+                file.write(msgspec.json.format(text, indent=2))
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+            self._durable_nonce = reserved
+
+    def _save_soon(self) -> None:
+        self._writer.submit(self._save_or_tell)
+
+    def _save_or_tell(self) -> None:
+        try:
+            self.save()
+        except OSError as error:
+            self.failure = self.failure or f"{self._path} cannot be written: {error.strerror}"
+
+    def close(self) -> None:
+        """Wait for writes under way."""
+        self._writer.shutdown(wait=True)
 
     def nonce(self) -> int:
-        """Return a nonce that was never returned before, over all runs with this file; 1 … 2**31 - 1."""
-        with self._lock:
-            if self._next_nonce > self.state.reserved_nonce:
-                self._reserve()
-            self._next_nonce += 1
-            return self._next_nonce - 1
+        """Return a nonce that was never returned before, over all runs with this file; 1 … 2**31 - 1.
 
-    def _reserve(self) -> None:
-        last = self._next_nonce + NONCE_BLOCK - 1
-        if last > LAST_NONCE:
-            raise Halt(f"order nonces are used up; use a new sub-account or remove reserved_nonce from {self._path}")
-        self.state.reserved_nonce = last
-        self.save()
+        The next block is reserved in the background when half of this one is used; only the very first waits for it.
+        """
+        with self._lock:
+            nonce = self._next_nonce
+            self._next_nonce += 1
+            reserve = self.state.reserved_nonce - nonce < NONCE_BLOCK // 2
+            if reserve:
+                self.state.reserved_nonce = max(self.state.reserved_nonce, nonce - 1) + NONCE_BLOCK
+            if self.state.reserved_nonce > LAST_NONCE:
+                raise Halt(
+                    f"order nonces are used up; use a new sub-account or remove reserved_nonce from {self._path}"
+                )
+        if nonce > self._durable_nonce:
+            self.save()
+        elif reserve:
+            self._save_soon()
+        return nonce
+
+    def remember(self, day: str, day_start_equity_usd: Decimal, peak_equity_usd: Decimal) -> None:
+        """Keep what the loss limits must know after a restart; written soon, by the thread."""
+        with self._lock:
+            self.state.day = day
+            self.state.day_start_equity_usd, self.state.peak_equity_usd = day_start_equity_usd, peak_equity_usd
+        self._save_soon()
 
     def latch_halt(self, reason: str, time: int) -> None:
         """Remember that trading was halted; only an operator clears it."""
-        self.state.halt, self.state.halt_time = reason, time
+        with self._lock:
+            self.state.halt, self.state.halt_time = reason, time
         self.save()
 
     def clear_halt(self) -> str:
         """Forget the halt and its loss references; return the reason it had ("" if there was none)."""
-        reason = self.state.halt
-        self.state.halt, self.state.halt_time = "", 0
-        # The next day and peak begin at the equity the operator restarts with; else the same limit would fire at once.
-        self.state.day, self.state.day_start_equity_usd, self.state.peak_equity_usd = "", None, None
+        with self._lock:
+            reason = self.state.halt
+            self.state.halt, self.state.halt_time = "", 0
+            # Day and peak begin at the equity the operator restarts with; else the same limit would fire at once.
+            self.state.day, self.state.day_start_equity_usd, self.state.peak_equity_usd = "", None, None
         self.save()
         return reason

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from itertools import chain
 
 import structlog
 
 from src.engine.desk import Desk
 from src.engine.market import SEC, Market
 from src.engine.picture import desk_view
+from src.engine.quoting import QuotingParams
+from src.engine.reconcile import ExecutionParams
 from src.engine.risk import LossState, TradingState, Trip
 from src.engine.watchdog import Watchdog
 from src.model.errors import Halt, Rejected, Throttled, Unanswered
-from src.model.facts import Fill
+from src.model.facts import Fill, Opened
 from src.model.snapshot import DeskView
 from src.model.summary import Summary
 from src.records.journal import Journal
@@ -22,12 +26,13 @@ from src.runtime.account import Account
 from src.runtime.clock import Clock
 from src.runtime.deadman import DeadMan
 from src.runtime.gateway import Gateway
-from src.runtime.opening import Opening, Plan, empty_book, open_account
+from src.runtime.opening import MarketPlan, Opening, Plan, empty_book, open_account
 from src.runtime.rate import RateBudget
 from src.runtime.summary import summarise
 from src.runtime.trader import Trader
 from src.venues.protocol import Venue
 
+LOSSES_EVERY = 5 * SEC  # the peak may rise every second, and each save is a sync of the disk
 IN_FLIGHT_WAIT = 2.0  # seconds granted at exit to requests that have left
 
 log = structlog.get_logger()
@@ -37,7 +42,9 @@ class House:
     """One run of the bot on one account.
 
     *run* makes order ids unique (``xmm<run>-<market>-<n>``). *show* gets a picture each second. *tripped* is told when
-    trading gets worse, *losses* gets the loss references when they change; both must not block.
+    trading gets worse, *losses* gets the loss references when they change; both must not block. *failing* tells why
+    other records than the journal cannot be kept: nothing is placed then. *version* and
+    *config_hash* are kept in the journal.
     """
 
     def __init__(
@@ -54,6 +61,9 @@ class House:
         tripped: Callable[[Trip], None] = lambda _: None,
         losses: Callable[[LossState], None] = lambda _: None,
         warnings: Callable[[], tuple[str, ...]] = tuple,
+        failing: Callable[[], str] = str,
+        version: str = "",
+        config_hash: str = "",
     ) -> None:
         self.plan = plan
         self.venue = venue
@@ -73,6 +83,9 @@ class House:
         self._tripped = tripped
         self._losses = losses
         self._warnings = warnings
+        self._failing = failing
+        self._version = version
+        self._config_hash = config_hash
         self._stop = asyncio.Event()
         self._halted = asyncio.Event()
         self._started = clock.now()
@@ -105,7 +118,9 @@ class House:
         finally:
             if self._open_orders is None:
                 await self._leave()
-            self.failure = "; ".join(sentence for sentence in (self.failure, self._left) if sentence)
+            self._losses(desk.guard.state)
+            said = (self.failure, self._journal.failure or self._failing(), self._left)
+            self.failure = "; ".join(sentence for sentence in said if sentence)
         return summarise(
             desk,
             mode=self.plan.mode,
@@ -120,33 +135,43 @@ class House:
     def _furnish(self, opening: Opening) -> Desk:
         markets = {}
         for plan in self.plan.markets:
-            name = plan.market
-            markets[name] = market = Market(
-                name,
-                run=self._run,
-                quoting=plan.quoting,
-                execution=plan.execution,
-                limits=self.plan.limits,
-                traits=self.venue.traits,
-                instrument=opening.instruments[name],
-                fees=opening.fees[name],
-                order_life=self.plan.order_expiry_sec * SEC,
-            )
-            market.know(
-                trade_ids=(fill.trade_id for fill in opening.known_fills if fill.market == name),
-                payment_ids=(paid.payment_id for paid in opening.known_funding if paid.market == name),
-            )
-            market.adopt([order for order in opening.adopted if order.market == name])
-            for fact in opening.prices[name]:
-                self._journal.append(fact)
-                market.apply(fact)
+            opened = self._opened(plan, opening)
+            self._journal.append(opened)
+            markets[plan.market] = Market.opened(opened)
         desk = Desk(markets, self.plan.limits, self._loss)
         desk.open(opening.balance, opening.positions, opening.missed)
+        self._journal.append(opening.balance)
         for fill in opening.missed:
             log.warning("execution while away", market=fill.market, side=fill.side.name, trade_id=fill.trade_id)
-            self._journal.append(fill)
-            markets[fill.market].apply(fill)
+        for fact in (*chain.from_iterable(opening.prices.values()), *opening.missed):
+            self._journal.append(fact)
+            markets[fact.market].apply(fact)
         return desk
+
+    def _opened(self, plan: MarketPlan, opening: Opening) -> Opened:
+        """Return all that the books of one market open with, in words that the journal keeps."""
+        name = plan.market
+        held = next((position for position in opening.positions if position.market == name), None)
+        return Opened(
+            time=self.clock.now(),
+            market=name,
+            run=self._run,
+            quoting=plan.quoting.model_dump(mode="json", include=set(QuotingParams.model_fields)),
+            execution=plan.execution.model_dump(mode="json", include=set(ExecutionParams.model_fields)),
+            limits=self.plan.limits.model_dump(mode="json"),
+            traits=self.venue.traits,
+            instrument=opening.instruments[name],
+            fees=opening.fees[name],
+            order_life=self.plan.order_expiry_sec * SEC,
+            size=held.size if held else 0,
+            open_price_usd=held.open_price_usd if held else Decimal(0),
+            away=sum(fill.side * fill.size for fill in opening.missed if fill.market == name),
+            trade_ids=[fill.trade_id for fill in opening.known_fills if fill.market == name],
+            payment_ids=[paid.payment_id for paid in opening.known_funding if paid.market == name],
+            adopted=[order for order in opening.adopted if order.market == name],
+            version=self._version,
+            config_hash=self._config_hash,
+        )
 
     async def _work(self, desk: Desk, opening: Opening) -> None:
         """Live: start everything, wait for the end, leave in order. Any failure ends all of it."""
@@ -203,9 +228,7 @@ class House:
 
     def closed(self) -> str:
         """Return why nothing may be placed now, or ""; the runtime's own gates, asked again just before each write."""
-        if self._journal.failure:
-            return self._journal.failure
-        return self.closing or self.deadman.closed() or self.rate.closed()
+        return self._journal.failure or self._failing() or self.closing or self.deadman.closed() or self.rate.closed()
 
     async def _until_stopped(self) -> None:
         try:
@@ -225,11 +248,16 @@ class House:
         await empty_book(self.venue)
 
     async def _report(self, desk: Desk) -> None:
-        last = desk.guard.state
+        last = self._loss or LossState()  # what is saved; by now the desk may know more
+        saved = 0
+        told = ""
         while True:
             self._show(self.view(desk))
-            if desk.guard.state != last:
-                last = desk.guard.state
+            if (failure := self._journal.failure or self._failing()) != told:
+                told = failure
+                log.error("every quote goes until a restart", reason=told)
+            if desk.guard.state != last and self.clock.now() - saved >= LOSSES_EVERY:
+                last, saved = desk.guard.state, self.clock.now()
                 self._losses(last)
             await asyncio.sleep(1.0)
 

@@ -12,7 +12,7 @@ import structlog
 from src.engine.desk import Desk
 from src.engine.market import SEC, Market
 from src.engine.watchdog import Watchdog
-from src.model.actions import Action, Cancel
+from src.model.actions import Action, Cancel, Decision
 from src.model.errors import Rejected, Throttled, Unanswered
 from src.model.facts import AnyFact, OrderAbsent, Stream
 from src.records.journal import Journal
@@ -122,13 +122,13 @@ class Trader:
     def _decide(self) -> bool:
         now = self._clock.now()
         name = self.market.market
+        before = self.market.last
         decision = self.market.decide(now, self._desk.budget(name, now, self._closed()))
-        if not decision.actions:
-            return False
-        self._journal.append(decision)
+        if decision.actions or _differ(before, decision):
+            self._journal.append(decision)
         for action in decision.actions:
             self._gateway.submit(action, permit=self._permit(action), hear=self.hear)
-        return True
+        return bool(decision.actions)
 
     def _permit(self, action: Action) -> Permit:
         """Build the last gate: asked with no await between its answer and the write."""
@@ -203,3 +203,8 @@ class Trader:
 
     def _name(self, part: str) -> str:
         return f"{part} {self.market.market}"
+
+
+def _differ(before: Decision | None, after: Decision) -> bool:
+    """Whether *after* wants something else than *before*; without actions, the same again changes nothing at all."""
+    return before is None or before.quotes != after.quotes or before.missing != after.missing

@@ -496,3 +496,60 @@ def test_adopted_orders_stand_for_the_levels_of_the_ladder():
         o.order_id: o.level for o in list(market.blotter.working.values())[:2]
     }
     assert [("xmmold-59800", Cancel)] == [(a.order_id, type(a)) for a in actions if not isinstance(a, Place)]
+
+
+def lost_placement(market: Market, now: int) -> Place:
+    """Return a bid whose placement was sent and never answered."""
+    bid = decide(market, now).actions[0]
+    assert isinstance(bid, Place)
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.UNANSWERED, now))
+    return bid
+
+
+@pytest.mark.parametrize(("size", "state", "left"), [(10, VenueState.FILLED, 0), (4, VenueState.OPEN, 6)])
+def test_a_fill_told_before_we_know_whose_it_is_finds_its_order_later(size, state, left):
+    """A REST list names only the venue's id; the order's picture follows: counted once, and no doubt remains."""
+    market = make_market()
+    now = warm(market)
+    bid = lost_placement(market, now)
+    market.apply(replace(fill(Side.BUY, bid.price, size, now, trade_id="1"), venue_id=f"v{bid.order_id}"))
+    market.apply(update(bid, state, now, filled=size))
+
+    assert (market.position, market.blotter.open_lots(Side.BUY) - left) == (size, 0)
+    assert bid.order_id not in market.doubts(now + 10 * QUIET)
+
+
+def test_what_was_traded_before_an_order_was_adopted_is_in_the_venues_count():
+    """The orphan's lots are not added a second time."""
+    market = make_market()
+    now = warm(market)
+    old = Place(NAME, "xmmold-1", Side.BUY, 59_940, 10, 0, True, False, 0)
+    market.apply(replace(fill(Side.BUY, 59_940, 4, now, trade_id="1"), venue_id="vxmmold-1"))
+    market.apply(update(old, VenueState.OPEN, now, filled=4))
+
+    assert market.blotter.open_lots(Side.BUY) == 6
+
+
+def test_fills_of_nobody_are_remembered_only_so_many():
+    """Six thousand executions under ids we never learn: the memory stays at its bound."""
+    market = make_market()
+    for number in range(6_000):
+        market.apply(replace(fill(Side.BUY, 60_000, 1, START, trade_id=str(number)), venue_id=str(number)))
+
+    assert len(market.blotter._orphans) == 5_000
+
+
+def test_an_accepted_order_is_taken_out_of_the_book_before_the_stream_confirms_it():
+    """The account stream is slow: our accepted bid at 59,940 is the best one in the book, and the mid is not ours."""
+    market = make_market()
+    now = warm(market)
+    bid, _ = decide(market, now).actions
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
+    market.apply(snapshot(now, bid=59_000, ask=60_010))
+    assert market._touch() == (59_000, 60_010)
+
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.ACCEPTED, now, venue_id="7"))
+    market.apply(delta(now + 1, [(59_940, 10, 10)], []))
+
+    assert market._touch() == (59_000, 60_010)

@@ -18,8 +18,37 @@ def test_nonces_go_on_after_a_crash_and_none_comes_twice(tmp_path):
 
     second = StateFile(tmp_path / "state.json")
 
-    assert [1, 2, 3] == used
-    assert NONCE_BLOCK + 1 == second.nonce()
+    assert used == [1, 2, 3]
+    assert second.nonce() == NONCE_BLOCK + 1
+
+
+def test_the_next_block_is_reserved_before_this_one_ends(tmp_path):
+    """Half a block is used: the reservation on the disk is already a block further, and no nonce had to wait for it."""
+    state = StateFile(tmp_path / "state.json")
+    for _ in range(NONCE_BLOCK // 2 + 2):
+        state.nonce()
+    state.close()
+
+    assert StateFile(tmp_path / "state.json").state.reserved_nonce == 2 * NONCE_BLOCK
+
+
+def test_loss_references_are_written_by_the_thread(tmp_path):
+    """What the guard remembers is on the disk after the writer has caught up."""
+    state = StateFile(tmp_path / "state.json")
+    state.remember("2026-01-02", Decimal("9.5"), Decimal("10.5"))
+    state.close()
+
+    assert StateFile(tmp_path / "state.json").state.peak_equity_usd == Decimal("10.5")
+
+
+def test_a_disk_that_refuses_is_told(tmp_path):
+    """A folder stands where the file belongs: the failure has the path, nothing is raised on the loop."""
+    state = StateFile(tmp_path / "state.json")
+    (tmp_path / "state.json").mkdir()
+    state.remember("2026-01-02", Decimal(1), Decimal(1))
+    state.close()
+
+    assert "state.json cannot be written" in state.failure
 
 
 def test_nonces_taken_in_threads_are_all_different(tmp_path):

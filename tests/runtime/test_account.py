@@ -1,0 +1,379 @@
+"""The account: its stream may lie, sleep or break, and our books still end up equal to the venue's."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from src.engine.market import SEC
+from src.engine.risk import TradingState
+from src.model.actions import OrderState, Side
+from src.model.errors import Throttled, Unanswered
+from src.model.facts import Balance, Fill, FundingPaid, Position, Stream, StreamDown, StreamUp
+from src.model.instrument import Instrument
+from src.runtime.account import complete
+from tests.runtime.builders import ACCOUNT, BTC, ETH, agrees, living, market_of, scene, virtual, working
+from tests.virtual_time import virtual_now
+
+SOL = "SOL-USD"
+
+
+def test_a_market_without_a_row_is_flat():
+    """The venue lists only what is held: BTC with 5 lots, so ETH has 0, and SOL, which we do not trade, is left out."""
+    rows = [
+        Position(time=1, market=BTC, size=5, open_price_usd=Decimal(84_000)),
+        Position(time=1, market=SOL, size=9, open_price_usd=Decimal(150)),
+    ]
+    assert complete(rows, [BTC, ETH], 7) == [
+        rows[0],
+        Position(time=7, market=ETH, size=0, open_price_usd=Decimal(0)),
+    ]
+
+
+@virtual
+async def test_fills_reach_our_books_and_the_cash_agrees_to_the_last_digit():
+    """50 lots bought and 30 sold: position 20 on both sides, remainder exactly 0."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.hit(Side.SELL, 50)
+            s.hit(Side.BUY, 30)
+            await s.until(lambda: market_of(house).position == s.position() == 20, within=1)
+            await s.until(lambda: agrees(s, house), within=3)
+            assert market_of(house).fills == {Side.BUY: 1, Side.SELL: 1}
+
+
+@virtual
+async def test_a_mute_account_stream_is_found_out_by_the_poll():
+    """The stream stands still and 50 lots are bought: the poll sees it, the fill is read, within 14 s and without the
+    stream.
+    """
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: len(working(house, BTC, OrderState.LIVE)) == 2)
+            s.venue.mute.add(Stream.ACCOUNT)
+            s.hit(Side.SELL, 50)
+            assert market_of(house).position == 0
+            await s.until(lambda: market_of(house).position == s.position() == 50, within=14)
+            await s.until(lambda: house.desk and house.desk.remainder_usd() == 0, within=3)
+            assert market_of(house).fills[Side.BUY] == 1
+
+
+@virtual
+async def test_a_stream_that_stays_mute_ends_with_no_order_and_comes_back():
+    """Nobody hears the account for half a minute: the switch is not renewed, nothing is open; then life returns."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.venue.mute.add(Stream.ACCOUNT)
+            await asyncio.sleep(30)
+            assert not s.open()
+            assert not s.exchange.armed
+            s.venue.mute.clear()
+            await s.until(s.quoted, within=10)
+            assert s.exchange.unarmed == []
+            await s.until(lambda: agrees(s, house))
+
+
+@virtual
+async def test_a_fill_that_was_lost_with_the_connection_is_read_again_and_counted_once():
+    """A fill falls into the gap between two connections: 15 s later positions agree, the ledger holds it once."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: len(working(house, BTC, OrderState.LIVE)) == 2)
+            s.venue.mute.add(Stream.ACCOUNT)
+            s.hit(Side.SELL, 50)
+            await asyncio.sleep(0.1)
+            s.venue.disconnect(Stream.ACCOUNT)  # what was on its way is lost
+            s.venue.mute.clear()
+            await s.until(lambda: market_of(house).position == s.position() == 50, within=15)
+            await s.until(lambda: agrees(s, house), within=15)
+            assert house.desk is not None
+            assert house.desk.state is TradingState.RUNNING
+            fills = {entry.trade_id for entry in s.journal.entries if isinstance(entry, Fill)}
+            assert len(fills) == market_of(house).fills[Side.BUY] == 1
+
+
+@virtual
+async def test_fills_that_cancel_out_are_found_by_the_money():
+    """Bought and sold 50 lots unseen: the position is the same, the cash is not, so the fills are read again."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: len(working(house, BTC, OrderState.LIVE)) == 2)
+            s.venue.mute.add(Stream.ACCOUNT)
+            s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, 84_000, 100)
+            s.exchange.external_trade(ACCOUNT, BTC, Side.SELL, 83_900, 100)
+            await asyncio.sleep(0.1)
+            s.venue.disconnect(Stream.ACCOUNT)
+            s.venue.mute.clear()
+            await s.until(lambda: sum(market_of(house).fills.values()) == 2, within=15)
+            await s.until(lambda: agrees(s, house), within=5)
+            assert market_of(house).position == s.position() == 0
+
+
+@virtual
+async def test_the_account_stream_down_closes_both_sides_at_once():
+    """Cut: the quotes are gone within a second; up again, they return."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.venue.disconnect(Stream.ACCOUNT)
+            await s.until(lambda: not s.open(), within=1)
+            await s.until(s.quoted, within=5)
+            told = [type(e) for e in s.journal.entries if isinstance(e, StreamUp | StreamDown) and not e.market]
+            assert told == [StreamUp, StreamDown, StreamUp]
+
+
+@virtual
+async def test_a_trade_by_the_operators_hand_is_ours_too():
+    """The operator buys 40 lots elsewhere: our position follows, the fee is booked, nothing remains unexplained."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, 84_000, 40)
+            await s.until(lambda: market_of(house).position == 40, within=1)
+            await s.until(lambda: agrees(s, house))
+            assert market_of(house).ledger.parts.fees == -s.exchange.trades(ACCOUNT, BTC)[-1].fee_usd < 0
+
+
+@virtual
+async def test_a_position_the_venue_takes_away_halts_trading():
+    """An auto-deleveraging of 20 of our 50 lots: HALTED with the reason, every quote gone, the books still equal."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.hit(Side.SELL, 50)
+            await asyncio.sleep(1)
+            s.exchange.liquidate(ACCOUNT, BTC, 20)
+            await s.until(lambda: house.desk and house.desk.state is TradingState.HALTED, within=2)
+            assert house.desk is not None
+            assert house.desk.reason == "BTC-USD: the venue closed part of our position (deleverage)"
+            await s.until(lambda: not s.open(), within=2)
+            await s.until(lambda: agrees(s, house))
+            assert market_of(house).position == 30
+
+
+@virtual
+async def test_funding_is_booked_once_however_often_it_is_told():
+    """Paid every 30 s at 0.1 %, told by the stream and read again each minute: our sum is the exchange's, exactly."""
+    async with scene(funding_sec=30) as s:
+        house = s.house(quoting={"funding_mode": "off"})
+        async with living(house):
+            s.exchange.set_funding_rate(BTC, Decimal("0.001"))
+            await s.until(s.quoted)
+            s.hit(Side.SELL, 100)
+            await asyncio.sleep(150)
+            paid = s.exchange.funding_payments(ACCOUNT, BTC)
+            assert len(paid) >= 4
+            assert market_of(house).ledger.parts.funding == sum(row.amount_usd for row in paid) < 0
+            assert agrees(s, house)
+            told = [entry.payment_id for entry in s.journal.entries if isinstance(entry, FundingPaid)]
+            assert len(told) > len(set(told)) == len(paid)
+
+
+@virtual
+async def test_a_funding_payment_lost_with_the_connection_is_found_by_the_money():
+    """8 cents paid unseen: the balance does not add up, so payments are read again, within 20 s."""
+    async with scene(funding_sec=30) as s:
+        house = s.house(quoting={"funding_mode": "off"})
+        async with living(house):
+            s.exchange.set_funding_rate(BTC, Decimal("0.001"))
+            await s.until(s.quoted)
+            s.hit(Side.SELL, 100)
+            await asyncio.sleep(1)
+            s.venue.mute.add(Stream.ACCOUNT)
+            await s.until(lambda: s.exchange.funding_payments(ACCOUNT, BTC))
+            s.venue.disconnect(Stream.ACCOUNT)
+            s.venue.mute.clear()
+            await s.until(lambda: market_of(house).ledger.parts.funding < 0, within=20)
+            await s.until(lambda: agrees(s, house), within=5)
+            paid = s.exchange.funding_payments(ACCOUNT, BTC)
+            assert market_of(house).ledger.parts.funding == sum(row.amount_usd for row in paid)
+
+
+@virtual
+async def test_a_market_that_takes_no_new_risk_is_left_and_entered_again():
+    """REDUCE_ONLY at the exchange: a minute later our quotes are gone; ACTIVE again, they are back a minute later."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.exchange.set_status(BTC, "REDUCE_ONLY")
+            await s.until(lambda: not s.open(), within=75)
+            assert market_of(house).blocked(virtual_now()) == "market closed by the venue"
+            s.exchange.set_status(BTC, "ACTIVE")
+            await s.until(s.quoted, within=75)
+
+
+@virtual
+async def test_a_new_price_step_halts_because_nothing_can_be_carried_over(monkeypatch: pytest.MonkeyPatch):
+    """The tick becomes $0.1 while we trade: HALTED, asking for a restart, and no order is left."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            rules = s.exchange.listing(BTC).instrument
+
+            async def finer(_names: object) -> dict[str, Instrument]:
+                return {BTC: msgspec.structs.replace(rules, tick=Decimal("0.1"))}
+
+            monkeypatch.setattr(s.venue, "instruments", finer)
+            await s.until(lambda: house.desk and house.desk.state is TradingState.HALTED, within=75)
+            assert house.desk is not None
+            assert "changed the price or size step" in house.desk.reason
+            await s.until(lambda: not s.open(), within=2)
+
+
+@virtual
+async def test_what_happens_in_markets_we_do_not_trade_is_none_of_our_business():
+    """A trade in SOL by hand: nothing about SOL enters the journal, BTC goes on quoting, and the fee is shown as
+    unexplained money after 5 s.
+    """
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.exchange.external_trade(ACCOUNT, SOL, Side.BUY, 15_000, 1_000)
+            await asyncio.sleep(10)
+            assert not [entry for entry in s.journal.entries if entry.market == SOL]
+            assert s.quoted()
+            assert house.desk is not None
+            assert house.desk.remainder_usd() == -s.exchange.trades(ACCOUNT, SOL)[0].fee_usd
+            assert "-0.375000 USD" in house.desk.warnings["remainder"]
+
+
+@virtual
+async def test_an_order_by_the_operators_hand_is_left_alone_and_said_aloud():
+    """Somebody places a bid on our account while we trade: it stays, no limit counts it, a warning names it."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.submit(ACCOUNT, Side.BUY, 83_800, 100, external_id="hand-1", post_only=True)
+            await asyncio.sleep(15)
+            assert "hand-1" in {order.external_id for order in s.open()}
+            assert market_of(house).blotter.open_lots(Side.BUY) == 119
+            assert house.desk is not None
+            assert "did not place is open in BTC-USD" in house.desk.warnings["foreign"]
+            s.exchange.cancel(ACCOUNT, external_id="hand-1")
+            await asyncio.sleep(1)
+            assert s.quoted()
+
+
+@virtual
+async def test_an_order_by_the_operators_hand_is_cancelled_when_told_to():
+    """With foreign_orders cancel it is taken for our own, fits no level, and goes within seconds."""
+    async with scene() as s:
+        house = s.house(foreign_orders="cancel")
+        async with living(house):
+            await s.until(s.quoted)
+            s.submit(ACCOUNT, Side.BUY, 83_800, 100, external_id="hand-1", post_only=True)
+            await s.until(lambda: "hand-1" not in {order.external_id for order in s.open()}, within=3)
+            await s.until(lambda: s.quoted() and agrees(s, house))
+            assert len(s.open()) == 2
+
+
+@virtual
+async def test_a_foreign_order_that_was_adopted_goes_on_being_ours():
+    """Adopted at the start, it counts in our limits, and what the venue tells of it is heard: here, its end."""
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        s.submit(ACCOUNT, Side.BUY, 83_900, 100, external_id="hand-1", post_only=True)
+        house = s.house(foreign_orders="adopt")
+        async with living(house):
+            await s.until(lambda: house.desk)
+            assert market_of(house).blotter.open_lots(Side.BUY) == 100
+            await s.until(lambda: not s.open() and not working(house), within=3)
+            await s.until(s.quoted)
+
+
+@virtual
+async def test_a_deposit_nobody_told_us_of_is_shown_and_not_called_profit():
+    """50 USD more in the account: the remainder says +50, the parts of our PnL stay 0."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.exchange.deposit(ACCOUNT, Decimal(50))
+            await asyncio.sleep(10)
+            assert house.desk is not None
+            assert house.desk.remainder_usd() == 50
+            assert house.desk.parts().total == 0
+            assert "remainder" in house.desk.warnings
+
+
+@virtual
+async def test_a_poll_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+    """No answer to the balance for 15 s: the run goes on quoting, and the next reading is heard."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            asked: list[int] = []
+
+            async def silent() -> Balance:
+                asked.append(virtual_now())
+                raise Unanswered("timeout")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(s.venue, "balance", silent)
+                await asyncio.sleep(25)
+            assert len(asked) >= 2
+            assert s.quoted()
+            before = sum(isinstance(entry, Balance) for entry in s.journal.entries)
+            await asyncio.sleep(11)
+            assert sum(isinstance(entry, Balance) for entry in s.journal.entries) > before
+
+
+@virtual
+async def test_a_429_on_a_question_slows_everything_down(monkeypatch: pytest.MonkeyPatch):
+    """The poll meets "wait 4 s": orders are not sent either until then, for the venue counts all requests together."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            met: list[int] = []
+
+            async def throttled() -> Balance:
+                met.append(virtual_now())
+                raise Throttled(4)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(s.venue, "balance", throttled)
+                await s.until(lambda: met, within=12)
+            s.calm[BTC].mid += 40
+            sent = len(s.exchange.accepted)
+            await asyncio.sleep(3)
+            assert len(s.exchange.accepted) == sent
+            await s.until(lambda: len(s.exchange.accepted) > sent, within=3)
+
+
+@virtual
+async def test_a_position_nobody_can_explain_halts_after_a_quarter_of_a_minute(monkeypatch: pytest.MonkeyPatch):
+    """The venue says 60 lots, no fill says why: three readings later trading is HALTED with both numbers."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+
+            async def strange() -> list[Position]:
+                return [Position(time=virtual_now(), market=BTC, size=60, open_price_usd=Decimal(84_000))]
+
+            monkeypatch.setattr(s.venue, "positions", strange)
+            began = virtual_now()
+            await s.until(lambda: house.desk and house.desk.state is TradingState.HALTED, within=35)
+            assert virtual_now() - began > 15 * SEC
+            assert house.desk is not None
+            assert house.desk.reason == "position differs from the venue (BTC-USD: venue 60 lots, ours 0)"
+            await s.until(lambda: not s.open(), within=2)

@@ -14,7 +14,7 @@ STAMP := $(VENV)/installed.txt
 LOCK_STAMP := .venv-lock/installed.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint format lock schema clean
+.PHONY: help env run test lint format lock schema readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ help: ## list the targets
 env: $(STAMP) ## create .venv from the hash-pinned lock (does nothing when it is current)
 
 $(STAMP): requirements/test.txt
-	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; try: make PYTHON=python3.12' if sys.version_info < (3, 11) else 0)"
+	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11, 3.12 or 3.13 is needed; try: make PYTHON=python3.12')"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/test.txt
 	@cp requirements/test.txt $@
@@ -43,6 +43,9 @@ lint: env ## check style, types and the arrows between rooms
 format: env ## rewrite the code in the project's style
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
+
+readme: env ## check both READMEs; ARGS="--write" renews their tables, ARGS="--run" runs their commands
+	$(BIN)/python scripts/check_readme.py $(ARGS)
 
 schema: env ## rewrite config.schema.json
 	$(BIN)/python -m src.config --schema > config.schema.json.new

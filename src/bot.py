@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ from src.views.plain import Plain
 from src.views.report import show_summary
 from src.views.tui import Tui
 
+VERSION = "0.1.0"
 DONE, FAILED, WRONG_INPUT, HALTED = 0, 1, 2, 3
 GAP = 0.10  # the price jump for which the worst case is stated
 
@@ -42,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the verb in *arguments* and return the exit code; every refusal is one sentence on the error stream."""
     options = _parser().parse_args(arguments)
     try:
+        if (options.verb == "replay") != (options.journal is not None):
+            raise ConfigError("replay", "goes with the one journal to replay: a file of it, or its folder.")
+        if options.verb == "replay":
+            return _replay(options.journal)
         config = load(options.config)
         if options.verb == "clear-halt":
             return _clear_halt(config)
@@ -67,9 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         "verb",
         nargs="?",
         default="run",
-        choices=("run", "clear-halt"),
-        help="run (default), or clear-halt: allow trading again after a limit stopped it",
+        choices=("run", "clear-halt", "replay"),
+        help=(
+            "run (default); clear-halt: allow trading again after a limit stopped it; replay: decide a recorded run "
+            "anew and compare"
+        ),
     )
+    parser.add_argument("journal", nargs="?", type=Path, metavar="PATH", help="replay: a file of the run, or a folder")
     parser.add_argument("--config", type=Path, default=Path("config.json"), metavar="FILE", help="default: config.json")
     parser.add_argument("--for", dest="for_sec", type=_seconds, metavar="SECONDS", help="end by itself after this time")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the final summary as JSON to FILE")
@@ -108,6 +118,15 @@ def _clear_halt(config: Config) -> int:
     return DONE
 
 
+def _replay(path: Path) -> int:
+    """Decide the run at *path* anew; done only when every decision came out as recorded."""
+    from src.research.replay import replay  # noqa: PLC0415 - the laboratory is no part of a running bot
+
+    report = replay(path)
+    print(*report.lines(), sep="\n")
+    return DONE if report.exact else FAILED
+
+
 def _run(config: Config, options: argparse.Namespace) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_trade(config, options))
@@ -139,6 +158,7 @@ async def _trade(config: Config, options: argparse.Namespace) -> int:
             if lock is not None:
                 lock.release()
             recent.close()
+    summary = msgspec.structs.replace(summary, reason=logs.Redactor(_secrets(credentials)).text(summary.reason))
     show_summary(summary, Console())
     if options.summary is not None:
         _write(options.summary, summary)
@@ -196,7 +216,7 @@ async def _live(
             "python -m src.bot clear-halt"
         )
     journalled = [] if fresh else fills_in(folder / "journal")
-    journal = FileJournal(folder / "journal" / f"{run}.jsonl")
+    journal = FileJournal(folder / "journal", run, now=clock.now)
     venue = ExtendedVenue(endpoints, credentials, now=clock.now, nonces=state.nonce, self_trade_protection=config.stp)
     picture = Tui(Console()) if sys.stdout.isatty() else Plain(sys.stdout)
     _print_stakes(config, credentials)
@@ -210,8 +230,11 @@ async def _live(
         loss=_loss(state),
         show=picture.show,
         tripped=lambda trip: _latch(state, trip),
-        losses=lambda loss: _remember(state, loss),
+        losses=lambda loss: state.remember(loss.day, loss.day_start_equity_usd, loss.peak_equity_usd),
+        failing=lambda: state.failure,
         warnings=recent.lines,
+        version=VERSION,
+        config_hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
     )
     _on_signals(house.stop)
     try:
@@ -221,6 +244,9 @@ async def _live(
         picture.close()
         await venue.close()
         journal.close()
+        state.close()
+    if journal.failure and not house.failure:
+        return _say(journal.failure, FAILED), summary
     return _code(house, summary), summary
 
 
@@ -273,16 +299,6 @@ def _loss(state: StateFile) -> LossState | None:
 def _latch(state: StateFile, trip: Trip) -> None:
     if trip.state is TradingState.HALTED:
         state.latch_halt(trip.reason, trip.time)
-
-
-def _remember(state: StateFile, loss: LossState) -> None:
-    saved = state.state
-    saved.day, saved.day_start_equity_usd, saved.peak_equity_usd = (
-        loss.day,
-        loss.day_start_equity_usd,
-        loss.peak_equity_usd,
-    )
-    state.save()
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

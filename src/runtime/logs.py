@@ -8,11 +8,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import structlog
+
+# One log file and this many older ones; nothing per tick is logged, so that is months.
+MOST_BYTES = 16 * 2**20
+OLD_FILES = 3
 
 # websockets and aiohttp print request headers (and with them the API key) at DEBUG.
 _TALKATIVE = ("websockets", "aiohttp", "asyncio", "urllib3", "x10")
@@ -59,7 +64,7 @@ _NOT_ON_SCREEN = ("event", "exception", "level", "timestamp")
 class Recent:
     """The last warnings, for the screen; and the end of the log file, which lives as long."""
 
-    def __init__(self, file: TextIO | None = None) -> None:
+    def __init__(self, file: logging.Handler | None = None) -> None:
         self._file = file
         self._lines: deque[str] = deque(maxlen=4)
 
@@ -79,18 +84,16 @@ class Recent:
             self._file.close()
 
 
-class _Tee:
-    """A logger that writes each line to several files; a file that fails is no reason to stop."""
+class _Lines:
+    """A logger that hands each line to every handler; one that fails is no reason to stop."""
 
-    def __init__(self, files: tuple[TextIO, ...]) -> None:
-        self._files = files
+    def __init__(self, handlers: Sequence[logging.Handler]) -> None:
+        self._handlers = handlers
 
     def msg(self, message: str) -> None:
-        for file in self._files:
-            try:
-                print(message, file=file, flush=True)
-            except OSError:  # the journal reports a failing disk; a log line is not worth a crash
-                continue
+        record = logging.makeLogRecord({"msg": message})
+        for handler in self._handlers:
+            handler.emit(record)
 
     debug = info = warning = warn = error = critical = log = exception = msg
 
@@ -100,12 +103,13 @@ def configure(*, path: Path | None, level: str, secrets: Iterable[str], screen: 
 
     *screen*: a picture occupies the terminal, so lines go to the file at *path* only.
     """
-    files: tuple[TextIO, ...] = () if screen else (sys.stderr,)
+    logging.raiseExceptions = False  # the journal reports a failing disk; a log line is not worth a crash
+    handlers: list[logging.Handler] = [] if screen else [logging.StreamHandler(sys.stderr)]
     file = None
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8")
-        files = (*files, file)
+        file = RotatingFileHandler(path, maxBytes=MOST_BYTES, backupCount=OLD_FILES, encoding="utf-8")
+        handlers.append(file)
     redactor, recent = Redactor(secrets), Recent(file)
     structlog.configure(
         processors=[
@@ -118,21 +122,20 @@ def configure(*, path: Path | None, level: str, secrets: Iterable[str], screen: 
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=lambda *_: _Tee(files),
+        logger_factory=lambda *_: _Lines(handlers),
         cache_logger_on_first_use=False,
     )
-    _tame_libraries(redactor, files)
+    _tame_libraries(redactor, handlers)
     return recent
 
 
-def _tame_libraries(redactor: Redactor, files: tuple[TextIO, ...]) -> None:
+def _tame_libraries(redactor: Redactor, handlers: Sequence[logging.Handler]) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    for file in files:
-        stream = logging.StreamHandler(file)
-        stream.setLevel(logging.WARNING)
-        stream.addFilter(_Clean(redactor))
-        root.addHandler(stream)
+    for handler in handlers:
+        handler.setLevel(logging.WARNING)
+        handler.addFilter(_Clean(redactor))
+        root.addHandler(handler)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.INFO)

@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = {
     "run.txt": ["pyproject.toml"],
+    "postgres.txt": ["pyproject.toml", "--extra", "postgres"],
+    "parquet.txt": ["pyproject.toml", "--extra", "parquet"],
     "test.txt": ["pyproject.toml", "--extra", "test"],
     "lock.txt": ["--group", "lock"],
 }

@@ -22,7 +22,9 @@ from src.config import Config, Credentials, load, load_credentials
 from src.demo import demo_credentials, demo_exchange
 from src.engine.risk import LossState, TradingState, Trip
 from src.model.errors import ConfigError, Halt
+from src.model.snapshot import DeskView
 from src.model.summary import Summary
+from src.records.history import Both, History, refill
 from src.records.journal import FileJournal, fills_in
 from src.records.lock import lock_account
 from src.records.state import StateFile
@@ -216,10 +218,18 @@ async def _live(
             "python -m src.bot clear-halt"
         )
     journalled = [] if fresh else fills_in(folder / "journal")
-    journal = FileJournal(folder / "journal", run, now=clock.now)
+    history = History(config.history_dsn, folder, account=folder.name, run=run)
+    if history.moved_aside:
+        refill(history.store, folder / "journal")
+    journal = Both(FileJournal(folder / "journal", run, now=clock.now), history)
     venue = ExtendedVenue(endpoints, credentials, now=clock.now, nonces=state.nonce, self_trade_protection=config.stp)
     picture = Tui(Console()) if sys.stdout.isatty() else Plain(sys.stdout)
     _print_stakes(config, credentials)
+
+    def show(view: DeskView) -> None:
+        picture.show(view)
+        history.look(view)
+
     house = House(
         _plan(config, options.for_sec, credentials.vault),
         venue,
@@ -228,7 +238,7 @@ async def _live(
         journal=journal,
         journalled=journalled,
         loss=_loss(state),
-        show=picture.show,
+        show=show,
         tripped=lambda trip: _latch(state, trip),
         losses=lambda loss: state.remember(loss.day, loss.day_start_equity_usd, loss.peak_equity_usd),
         failing=lambda: state.failure,

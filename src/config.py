@@ -170,6 +170,16 @@ class Config(Section):
         ),
         json_schema_extra={"unit": "path"},
     )
+    history_dsn: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Where orders, fills, funding and PnL minutes are kept for reports and the export. Null is a SQLite file in "
+            "data_dir, which needs no set-up and suits one bot; postgresql://user@host/database puts several bots into one "
+            "place (the password belongs in PGPASSWORD or ~/.pgpass, not here)."
+        ),
+        json_schema_extra={"unit": "address"},
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
         description="The least important log line to write. Debug is for looking for a fault, not for trading.",

@@ -129,18 +129,18 @@ class Account:
 
     async def read_books(self) -> None:
         """Hear the venue's balance, positions and open orders as of now."""
-        await self._rate.take(Priority.QUERY)
+        await self._rate.take(Priority.QUERY, self._polling)
         asked = self._clock.now()
         self._desk.warnings.pop("foreign", None)
         orders = await self._venue.open_orders()
         for name in self._traders:
             own = [order for order in orders if order.market == name and self._concerns_us(order)]
             self.hear(OpenOrders(time=self._clock.now(), market=name, orders=own, asked=asked))
-        await self._rate.take(Priority.QUERY)
+        await self._rate.take(Priority.QUERY, self._polling)
         # Heard at once: after the wait for the next answer they might undo what the stream has told meanwhile.
         for position in complete(await self._venue.positions(), list(self._traders), self._clock.now()):
             self.hear(position)
-        await self._rate.take(Priority.QUERY)
+        await self._rate.take(Priority.QUERY, self._polling)
         self.hear(await self._venue.balance())
 
     async def read_past(self, *, everything: bool = False) -> None:
@@ -153,11 +153,11 @@ class Account:
         funding = doubtful or now - self._funding_read > FUNDING_EVERY
         for name, trader in self._traders.items():
             if doubtful:
-                await self._rate.take(Priority.QUERY)
+                await self._rate.take(Priority.QUERY, self._polling)
                 for fill in await self._venue.fills(name, since):
                     trader.hear(fill)
             if funding:
-                await self._rate.take(Priority.QUERY)
+                await self._rate.take(Priority.QUERY, self._polling)
                 for payment in await self._venue.funding(name, since):
                     trader.hear(payment)
         if funding:
@@ -171,7 +171,7 @@ class Account:
         if now - self._rules_read < RULES_EVERY:
             return
         self._rules_read = now
-        await self._rate.take(Priority.QUERY)
+        await self._rate.take(Priority.QUERY, self._polling)
         for name, rules in (await self._venue.instruments(list(self._traders))).items():
             market = self._traders[name].market
             if rules != market.instrument:
@@ -186,6 +186,9 @@ class Account:
                 log.error("trading state changed", state=trip.state.value, reason=trip.reason)
                 self._tripped(trip)
             await asyncio.sleep(1.0)
+
+    def _polling(self) -> None:
+        self._beat("account poll")
 
     def _beat(self, part: str) -> None:
         self._watchdog.beat(part, self._clock.now())

@@ -57,10 +57,14 @@ class RateBudget:
         self._tokens -= 1
         return True
 
-    async def take(self, priority: Priority) -> None:
-        """Wait until *priority* may have a request, and take it. Cancelling is safe: nothing is taken then."""
-        while not self.try_take(priority):  # noqa: ASYNC110 - tokens come with time, there is no event
-            await asyncio.sleep(1 / self._per_second)
+    async def take(self, priority: Priority, beat: Callable[[], None] = lambda: None) -> None:
+        """Wait until *priority* may have a request, and take it. Cancelling is safe: nothing is taken then.
+
+        *beat* is called while waiting: who waits for the venue's permission is not stuck.
+        """
+        while not self.try_take(priority):
+            beat()
+            await asyncio.sleep(min(1.0, 1 / self._per_second))
 
     def throttled(self, after: float) -> None:
         """Note a 429: nothing but cancels and the dead-man timer for *after* seconds, then half speed; twice is a

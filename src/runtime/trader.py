@@ -157,7 +157,7 @@ class Trader:
     async def _read_prices(self) -> None:
         """Read mark, index and the indicative funding rate by REST: streams give only *applied* funding rates."""
         try:
-            await self._rate.take(Priority.QUERY)
+            await self._rate.take(Priority.QUERY, self._asking)
             for fact in await self._venue.prices(self.market.market):
                 self.hear(fact)
         except (Unanswered, Throttled, Rejected) as error:
@@ -168,11 +168,11 @@ class Trader:
         """Ask the venue about one order. A failure to ask says nothing; only a clean "no" counts towards absence."""
         name = self.market.market
         try:
-            await self._rate.take(Priority.QUERY)
+            await self._rate.take(Priority.QUERY, self._asking)
             update = await self._venue.find_order(name, order_id)
             fills = []
             if update is not None and update.filled:
-                await self._rate.take(Priority.QUERY)
+                await self._rate.take(Priority.QUERY, self._asking)
                 fills = await self._venue.fills(name, self._since)
         except (Unanswered, Throttled, Rejected) as error:
             self._rate.heed(error)
@@ -197,6 +197,9 @@ class Trader:
             self._beat("pnl")
             self.market.settle(self._clock.now())
             await asyncio.sleep(1.0)
+
+    def _asking(self) -> None:
+        self._beat("account")
 
     def _beat(self, part: str) -> None:
         self._watchdog.beat(self._name(part), self._clock.now())

@@ -174,3 +174,16 @@ async def test_a_wait_that_is_cancelled_takes_nothing():
         async with asyncio.timeout(0.05):
             await rate.take(Priority.QUERY)
     assert rate.left() == pytest.approx(0.4)
+
+
+@virtual
+async def test_who_waits_for_a_request_still_beats():
+    """Blocked for 3 s after a 429: about one beat a second or more, so that the dead-man's-switch stays armed."""
+    rate = RateBudget(1000, virtual_now)
+    rate.throttled(3.0)
+    beats: list[int] = []
+
+    await rate.take(Priority.QUERY, lambda: beats.append(virtual_now()))
+
+    assert len(beats) >= 3
+    assert max(later - sooner for sooner, later in zip(beats, beats[1:], strict=False)) <= 1_000_000_000

@@ -1,0 +1,38 @@
+"""A real run over the real wire, and its journal replayed by the command an operator would type."""
+
+from __future__ import annotations
+
+import re
+
+from tests.wire.processes import config, run_bot
+
+
+def test_the_journal_of_a_demo_replays_to_the_last_decision(tmp_path):
+    """Twenty seconds of the demo, then ``replay``: N of N decisions with N > 10, and what was traded is what is told.
+
+    Then the file loses its tail, as in a power failure: replay says where it ends, and so does the next start, which
+    cuts it there.
+    """
+    path = config(tmp_path)
+    code, _, err = run_bot("--config", path, "--for", "20")
+    assert 0 == code, err
+    folder = tmp_path / "data" / "demo" / "journal"
+    (segment,) = folder.glob("*-0001.jsonl")
+
+    code, out, err = run_bot("replay", folder)
+    assert 0 == code, out + err
+    total = re.search(r"^run \w+: (\d+) of (\d+) decisions reproduced from \d+ records", out, re.MULTILINE)
+    assert total is not None
+    assert total[1] == total[2]
+    assert int(total[1]) > 10
+
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:-7])
+    code, out, err = run_bot("replay", segment)
+    assert 0 == code, out + err
+    assert "repaired at the last good record" in out
+
+    code, _, err = run_bot("--config", path, "--for", "3")
+    assert 0 == code, err
+    assert "journal repaired at its last good record" in (tmp_path / "data" / "demo" / "bot.log").read_text()
+    assert whole[: whole.rindex(b"\n", 0, -7) + 1] == segment.read_bytes()

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Iterable, MutableMapping, Sequence
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ class Recent:
     def close(self) -> None:
         """Close the log file; nothing may be logged afterwards."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk refuses the last lines; the summary must still be told
+                self._file.close()
 
 
 class _Lines:

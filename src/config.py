@@ -148,9 +148,10 @@ class Config(Section):
     startup_orders: Literal["cancel", "adopt"] = Field(
         default="cancel",
         description=(
-            "What to do at the start with our own orders of an earlier run. Cancel is simple and always right. Adopt takes "
-            "them over instead: they count in every limit from the first moment, and the first decisions keep or cancel "
-            "them; while volatility is still being measured they are cancelled too, because nothing would move them."
+            "What to do at the start with our own orders of an earlier run. Cancel is simple and always right. Adopt "
+            "takes them over instead: they count in every limit from the first moment, and the first decisions keep or "
+            "cancel them; while volatility is still being measured they are cancelled too, because nothing would move "
+            "them."
         ),
         json_schema_extra={"unit": "name"},
     )
@@ -174,9 +175,9 @@ class Config(Section):
         default=None,
         min_length=1,
         description=(
-            "Where orders, fills, funding and PnL minutes are kept for reports and the export. Null is a SQLite file in "
-            "data_dir, which needs no set-up and suits one bot; postgresql://user@host/database puts several bots into one "
-            "place (the password belongs in PGPASSWORD or ~/.pgpass, not here)."
+            "Where orders, fills, funding and PnL minutes are kept for reports and the export. Null is a SQLite file "
+            "in data_dir, which needs no set-up and suits one bot; postgresql://user@host/database puts several bots "
+            "into one place (the password belongs in PGPASSWORD or ~/.pgpass, not here)."
         ),
         json_schema_extra={"unit": "address"},
     )

@@ -28,6 +28,7 @@ until its fills have come.
 from __future__ import annotations
 
 import enum
+from collections import OrderedDict
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -215,6 +216,31 @@ class _Record:
         return beneath if fell else state
 
 
+class _Standing:
+    """What follows from the orders as they stand: worked out once after a change, asked many times per decision."""
+
+    __slots__ = ("missing_lots", "open_lots", "own_levels", "two_sided", "working")
+
+    def __init__(self, records: Mapping[str, _Record]) -> None:
+        working: dict[str, WorkingOrder] = {}
+        self.open_lots = {Side.BUY: 0, Side.SELL: 0}
+        self.missing_lots = {Side.BUY: 0, Side.SELL: 0}
+        self.own_levels: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
+        for order_id, record in records.items():
+            order = record.order
+            if order.state.terminal:
+                self.missing_lots[order.side] += record.missing
+                self.open_lots[order.side] += record.missing
+            else:
+                working[order_id] = order
+                self.open_lots[order.side] += order.remaining
+            if record.shown:
+                levels = self.own_levels[order.side]
+                levels[order.price] = levels.get(order.price, 0) + order.remaining
+        self.working = MappingProxyType(working)
+        self.two_sided = len({order.side for order in working.values() if order.state is OrderState.LIVE}) == len(Side)
+
+
 class Blotter:
     """The orders of *market* made in *run*, and those adopted from the venue.
 
@@ -229,6 +255,7 @@ class Blotter:
         "_rejected_at",
         "_rejects",
         "_settled",
+        "_stands",
         "_trades",
         "market",
         "run",
@@ -241,9 +268,11 @@ class Blotter:
         self.unmatched = 0  # fills that belonged to no order of ours when they came
         self._last_id = 0
         self._open: dict[str, _Record] = {}  # not ended, or ended with fills missing
-        self._settled: dict[str, _Record] = {}  # ended with every fill counted, oldest first
+        self._stands: _Standing | None = None  # None: something has changed
+        # Ordered, so that the oldest can be forgotten at once: a plain dict searches past all it has forgotten before.
+        self._settled: OrderedDict[str, _Record] = OrderedDict()  # ended with every fill counted, oldest first
         self._by_venue_id: dict[str, str] = {}
-        self._trades: dict[str, None] = {}  # a set that remembers its order
+        self._trades: OrderedDict[str, None] = OrderedDict()  # a set
         self._orphans: dict[str, int] = {}  # venue id → lots traded under it before we knew whose it was
         self._rejects = {Side.BUY: 0, Side.SELL: 0}
         self._rejected_at = {Side.BUY: 0, Side.SELL: 0}  # when the latest rejected order had been decided
@@ -253,25 +282,29 @@ class Blotter:
     @property
     def working(self) -> Mapping[str, WorkingOrder]:
         """Every order that has not ended, by id, oldest first."""
-        return MappingProxyType({name: r.order for name, r in self._open.items() if not r.order.state.terminal})
+        return self._standing().working
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether a live order stands on each side."""
+        return self._standing().two_sided
 
     def open_lots(self, side: Side) -> int:
         """Return the lots of *side* that may still trade, or have traded unknown to us: what every limit must count."""
-        return sum(order.remaining for order in self.working.values() if order.side is side) + self.missing_lots(side)
+        return self._standing().open_lots[side]
 
     def missing_lots(self, side: Side) -> int:
         """Return the lots of *ended* orders of *side* that the venue says were filled but whose fills have not come."""
-        ended = (record for record in self._open.values() if record.order.state.terminal)
-        return sum(record.missing for record in ended if record.order.side is side)
+        return self._standing().missing_lots[side]
 
-    def own_levels(self, side: Side) -> dict[int, int]:
+    def own_levels(self, side: Side) -> Mapping[int, int]:
         """Return price → lots of our own orders that are, as far as we know, part of the public book."""
-        levels: dict[int, int] = {}
-        for record in self._open.values():
-            order = record.order
-            if order.side is side and record.shown:
-                levels[order.price] = levels.get(order.price, 0) + order.remaining
-        return levels
+        return self._standing().own_levels[side]
+
+    def _standing(self) -> _Standing:
+        if self._stands is None:
+            self._stands = _Standing(self._open)
+        return self._stands
 
     def doubts(self, now: int, quiet_ns: int) -> list[str]:
         """Return the orders the venue must be asked about: its word on the order, and its list of fills.
@@ -325,6 +358,7 @@ class Blotter:
         )
         replaces = action.replaces if isinstance(action, Replace) else ""
         self._open[order.order_id] = _Record(order, decided=now, replaces=replaces)
+        self._stands = None
 
     # --- what we hear ------------------------------------------------------------------------------------------------
 
@@ -359,7 +393,7 @@ class Blotter:
         """Take a trade as counted: it is already inside the position our books started from."""
         self._trades[trade_id] = None
         if len(self._trades) > TRADES:
-            del self._trades[next(iter(self._trades))]
+            self._trades.popitem(last=False)
 
     def _orphan(self, fact: Fill) -> None:
         """Remember a fill that names only the venue's id: a REST list may tell it before we learn that id."""
@@ -437,6 +471,7 @@ class Blotter:
         self._orphans.pop(fact.venue_id, None)  # its fills so far are in the venue's count
         record = _Record(order, counted_until=fact.venue_time if fact.filled else -1)
         self._open[order.order_id] = record
+        self._stands = None
         self._identify(record, fact.venue_id)
 
     def _compare(self, fact: OpenOrders) -> None:
@@ -464,6 +499,7 @@ class Blotter:
             own = self._orphans.pop(venue_id, 0)
             record.order = msgspec.structs.replace(record.order, venue_id=venue_id, filled=record.order.filled + own)
             self._by_venue_id[venue_id] = record.order.order_id
+            self._stands = None
             if own:
                 self._move(record, Event.TRADED if record.order.remaining > 0 else Event.FILLED, record.order.since)
 
@@ -479,6 +515,7 @@ class Blotter:
 
     def _file(self, record: _Record, now: int) -> None:
         """Keep the record where it belongs: open, or settled and one day forgotten."""
+        self._stands = None
         order_id = record.order.order_id
         if not record.missing:
             record.behind_since = None
@@ -491,5 +528,5 @@ class Blotter:
         self._open.pop(order_id, None)
         self._settled.setdefault(order_id, record)
         if len(self._settled) > RETAIN:
-            forgotten = self._settled.pop(next(iter(self._settled))).order
-            self._by_venue_id.pop(forgotten.venue_id, None)
+            _, forgotten = self._settled.popitem(last=False)
+            self._by_venue_id.pop(forgotten.order.venue_id, None)

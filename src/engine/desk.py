@@ -14,6 +14,8 @@ from src.model.facts import AnyFact, Balance, Command, Fill, Position, Stream, S
 # A difference between our books and the venue's must last this long before it counts: events of one execution arrive
 # one by one.
 SETTLE = 5 * SEC
+# Complete readings of the venue's fills after which a difference of positions is no longer a matter of time.
+READINGS = 2
 # Rounding at the venue may cost this share of the volume traded (quant: alarm above 1e-6 of volume), and at least a
 # cent.
 REMAINDER_SHARE = Decimal("0.000001")
@@ -43,6 +45,8 @@ class Desk:
         self.warnings: dict[str, str] = {}
         self._transfer_ids: set[str] = set()
         self._unequal_since: int | None = None
+        self._readings = 0  # complete ones of the venue's fills since positions began to differ
+        self._unread = ""  # positions differ, and the venue could not yet be asked why
         self._remainder_since: int | None = None
 
     # --- facts -------------------------------------------------------------------------------------------------------
@@ -160,7 +164,7 @@ class Desk:
             return f"halted: {self.reason}"
         if not self.account_up:
             return "account stream down"
-        return ""
+        return self._unread
 
     def watch(self, now: int) -> Trip | None:
         """Look at money and alarms (about once a second); return the trip if the state of trading just got worse."""
@@ -177,18 +181,28 @@ class Desk:
 
     def _watch_positions(self, now: int) -> None:
         unequal = self.mismatches()
+        self._unread = ""
         if not unequal:
             self._unequal_since = None
             return
         if self._unequal_since is None:
-            self._unequal_since = now
-        # The account loop re-reads fills meanwhile; what still differs after several readings we do not understand.
-        if now - self._unequal_since > 3 * SETTLE:
+            self._unequal_since, self._readings = now, 0
+        if now - self._unequal_since <= 3 * SETTLE:
+            return
+        # The account loop re-reads fills meanwhile. What differs after several readings we do not understand; while the
+        # venue cannot be asked, nothing is placed, but an outage is no reason for a halt that only a person ends.
+        if self._readings < READINGS:
+            self._unread = f"position differs from the venue and its fills cannot be read ({', '.join(unequal)})"
+        else:
             told = ", ".join(
                 f"{name}: venue {self.markets[name].venue_position} lots, ours {self.markets[name].position}"
                 for name in unequal
             )
             self.trip(Trip(TradingState.HALTED, f"position differs from the venue ({told})", now))
+
+    def fills_read(self) -> None:
+        """Note that the venue's fills of all markets have just been read and heard."""
+        self._readings += 1
 
     def _watch_remainder(self, now: int) -> None:
         remainder = self.remainder_usd()

@@ -208,7 +208,10 @@ class Market:
     def _set_rules(self, instrument: Instrument, fees: Fees) -> None:
         self.instrument = instrument
         self.fees = fees
+        self._unit_usd = float(instrument.unit_usd)
         self.engine = QuoteEngine(self.quoting, instrument)
+        self._inputs: QuoteInputs | None = None  # of the latest answer of the engine
+        self._quotes: tuple[tuple[Quote, ...], tuple[Missing, ...]] = (), ()
 
     def _stream_up(self, fact: StreamUp) -> None:
         self.streams.add(fact.stream)
@@ -321,13 +324,15 @@ class Market:
     @property
     def position_usd(self) -> float:
         """Signed value of the position at :attr:`price`."""
-        return self.position * self.instrument.usd_per_lot(self.price)
+        return self.ledger.position * (self.price * self._unit_usd)
 
     def worst_usd(self) -> float:
         """Return the largest absolute position value that could result if one side's open orders all fill."""
-        buys = self.position + self.blotter.open_lots(Side.BUY)
-        sells = self.position - self.blotter.open_lots(Side.SELL)
-        return max(abs(buys), abs(sells), abs(self.position)) * self.instrument.usd_per_lot(self.price)
+        position = self.ledger.position
+        buys = position + self.blotter.open_lots(Side.BUY)
+        sells = position - self.blotter.open_lots(Side.SELL)
+        # The desk asks every market at every decision of any, so the exact product of tick and lot is not made anew.
+        return max(abs(buys), abs(sells), abs(position)) * (self.price * self._unit_usd)
 
     def doubts(self, now: int) -> list[str]:
         """Return the order ids the venue has to be asked about."""
@@ -374,7 +379,7 @@ class Market:
             refresh=self.order_life // 5,
             new_id=self.blotter.new_id,
             market=self.market,
-            hold=[side for side in Side if now < self.held_until[side]],
+            hold=[side for side, until in self.held_until.items() if now < until],
         )
         for action in actions:
             self.blotter.intend(action, now)
@@ -398,23 +403,25 @@ class Market:
             gate = closed or "no book but our own"
             levels = range(self.quoting.levels)
             return (), tuple(Missing(side, level, gate) for level in levels for side in (Side.BUY, Side.SELL))
-        return self.engine.wanted(
-            QuoteInputs(
-                bid=touch[0],
-                ask=touch[1],
-                volatility=self.volatility.value,
-                funding_rate=self.funding_rate,
-                seconds_to_funding=max(0.0, (self.next_funding - now) / SEC),
-                ratio=max(-1.0, min(1.0, self.position_usd / self.limits.max_net_position_usd)),
-                position=self.position,
-                references=tuple(price for price in (self.mark, self.index) if price > 0),
-                collar_bps=self.limits.price_collar_bps,
-                maker_fee=float(self.fees.maker),
-                backoff_bid=self.blotter.rejects(Side.BUY),
-                backoff_ask=self.blotter.rejects(Side.SELL),
-                budget=budget,
-            )
+        inputs = QuoteInputs(
+            bid=touch[0],
+            ask=touch[1],
+            volatility=self.volatility.value,
+            funding_rate=self.funding_rate,
+            seconds_to_funding=float(max(0, (self.next_funding - now) // SEC)),
+            ratio=max(-1.0, min(1.0, self.position_usd / self.limits.max_net_position_usd)),
+            position=self.position,
+            references=tuple([price for price in (self.mark, self.index) if price > 0]),
+            collar_bps=self.limits.price_collar_bps,
+            maker_fee=float(self.fees.maker),
+            backoff_bid=self.blotter.rejects(Side.BUY),
+            backoff_ask=self.blotter.rejects(Side.SELL),
+            budget=budget,
         )
+        # Most book updates leave the touch, and so all of this, as it was.
+        if inputs != self._inputs:
+            self._inputs, self._quotes = inputs, self.engine.wanted(inputs)
+        return self._quotes
 
     def still_wanted(self, action: Action, now: int) -> str:
         """Return why *action* must not leave any more, or "". The last look before the wire: facts may have come
@@ -428,8 +435,7 @@ class Market:
         return self.blocked(now)
 
     def _note_uptime(self, now: int) -> None:
-        live = {order.side for order in self.blotter.working.values() if order.state is OrderState.LIVE}
-        self.uptime.note(now, two_sided=len(live) == 2)
+        self.uptime.note(now, two_sided=self.blotter.two_sided)
 
 
 def _whole_second(time: int) -> int:

@@ -66,6 +66,7 @@ class _Gate:
         self._edge: dict[Side, float] = {Side.BUY: -math.inf, Side.SELL: -math.inf}
         for order in orders:
             self._count(order.side, order.price, order.remaining)
+        self.overrun = [side for side, room in self._room.items() if room < 0]  # sides with more open than may be
 
     def fits(self, quote: Quote) -> bool:
         """Whether the limits allow *quote* on top of all that is open."""
@@ -109,7 +110,7 @@ def diff(
     trade with an open order of our own. What cannot pass now waits for a later round, as does everything new on the
     sides to *hold*.
     """
-    orders = list(working)
+    orders = sorted(working, key=_level)
     gate = _Gate(orders, budget, instrument.min_lots)
     quotes = {} if budget.closed else {(quote.side, quote.level): quote for quote in wanted}
     ladder = _ladder(orders)
@@ -136,7 +137,8 @@ def diff(
         for order in _stale(held, quotes.get(rung), good)
     ]
     cancels, replacements = _changed(changes, gate)
-    for side, limit in ((Side.BUY, budget.buy), (Side.SELL, budget.sell)):
+    for side in gate.overrun:
+        limit = budget.buy if side is Side.BUY else budget.sell
         cancels += _excess([order for order in orders if order.side is side and order not in cancels], limit)
     places = _missing([quote for rung, quote in quotes.items() if rung not in ladder], gate)
     return [
@@ -151,9 +153,9 @@ def _level(of: WorkingOrder | Quote) -> int:
 
 
 def _ladder(orders: Iterable[WorkingOrder]) -> dict[tuple[Side, int], list[WorkingOrder]]:
-    """Return the orders by side and level, nearest level first."""
+    """Return the orders by side and level, in their order."""
     ladder: dict[tuple[Side, int], list[WorkingOrder]] = {}
-    for order in sorted(orders, key=_level):
+    for order in orders:
         ladder.setdefault((order.side, order.level), []).append(order)
     return ladder
 
@@ -162,11 +164,14 @@ def _stale(
     held: Iterable[WorkingOrder], quote: Quote | None, good: Callable[[WorkingOrder, Quote], bool]
 ) -> list[WorkingOrder]:
     """Return the live orders of one level that must not stay as they are; one good order may."""
-    live = [order for order in held if order.state is OrderState.LIVE]
-    if quote is not None:
-        keep = next((order for order in live if good(order, quote)), None)
-        live = [order for order in live if order is not keep]
-    return live
+    stale = []
+    for order in held:
+        if order.state is OrderState.LIVE:
+            if quote is not None and good(order, quote):
+                quote = None  # this one stays
+            else:
+                stale.append(order)
+    return stale
 
 
 def _changed(

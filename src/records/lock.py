@@ -11,14 +11,13 @@ from filelock import FileLock, Timeout
 from src.model.errors import Halt
 
 
-def lock_account(api_key: str, folder: Path | None = None) -> FileLock:
-    """Take the machine-wide lock of the account behind *api_key* and return it; raises ``Halt`` when another process
-    holds it.
+def lock_account(account: str, folder: Path | None = None) -> FileLock:
+    """Take the machine-wide lock of *account* (its venue's address and API key) and return it.
 
-    The operating system frees the lock when the process ends, however it ends. Only a hash of the key appears in the
-    name.
+    Raises ``Halt`` when another process holds it. The operating system frees the lock when the process ends, however it
+    ends. Only a hash appears in the name.
     """
-    digest = hashlib.sha256(api_key.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(account.encode()).hexdigest()[:16]
     path = (folder or Path(tempfile.gettempdir())) / f"extended-mm-bot-{digest}.lock"
     lock = FileLock(path)
     try:

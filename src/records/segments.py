@@ -5,7 +5,7 @@ A run writes ``<run>-0001.jsonl``, ``<run>-0002.jsonl`` and so on; a finished se
 newline; so a text tool reads it, and a torn or flipped one is known. While a run lives it holds ``<run>.lock``.
 
 gzip because it is in the standard library of every Python we support and on every machine; at its fastest level a
-segment shrinks to about an eighth, in a thread nobody waits for.
+segment shrinks to about a sixth, in a thread nobody waits for.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def test_a_damaged_state_is_refused_by_name(tmp_path):
     path = tmp_path / "state.json"
     path.write_text('{"halt": "lo')
 
-    with pytest.raises(Halt, match="state.json is damaged"):
+    with pytest.raises(Halt, match=r"state\.json is damaged"):
         StateFile(path)
     assert '{"halt": "lo' == path.read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -186,4 +187,4 @@ async def test_who_waits_for_a_request_still_beats():
     await rate.take(Priority.QUERY, lambda: beats.append(virtual_now()))
 
     assert len(beats) >= 3
-    assert max(later - sooner for sooner, later in zip(beats, beats[1:], strict=False)) <= 1_000_000_000
+    assert max(later - sooner for sooner, later in pairwise(beats)) <= 1_000_000_000

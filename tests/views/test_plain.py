@@ -88,7 +88,12 @@ def test_views_are_written_every_five_seconds_and_at_every_change_of_state():
     """At 0, 1, 5 and 6 s, the last one halted: three of the four are written."""
     out = io.StringIO()
     plain = Plain(out)
-    for second, state in ((0, DeskState.RUNNING), (1, DeskState.RUNNING), (5, DeskState.RUNNING), (6, DeskState.HALTED)):
+    for second, state in (
+        (0, DeskState.RUNNING),
+        (1, DeskState.RUNNING),
+        (5, DeskState.RUNNING),
+        (6, DeskState.HALTED),
+    ):
         plain.show(replace(DESK, time=second * 1_000_000_000, state=state, markets=(), warnings=()))
 
     assert [shlex.split(text)[3] for text in out.getvalue().splitlines()] == [

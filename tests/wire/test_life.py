@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from src.model.facts import Fill
+from src.records.journal import entries
+from src.records.segments import segments_in
 from tests.wire.processes import config, eventually, run_bot, sandbox, start_bot
 
 QUOTING = 25.0  # seconds within which a bot has quotes in the book, warm-up included
@@ -87,15 +90,13 @@ def test_killed_while_quoting_the_venue_empties_the_book_and_a_restart_goes_on(t
 
 
 def journalled_trades(folder: Path) -> set[str]:
-    """Return the ids of every fill in any journal below *folder*; a fill journalled twice in one run would be a
-    defect.
-    """
-    found: set[str] = set()
-    for path in folder.rglob("*.jsonl"):
-        rows = [row.partition(b" ")[2] for row in path.read_bytes().splitlines()]
-        own = [json.loads(row)["trade_id"] for row in rows if row.startswith(b'{"type":"Fill"')]
-        found |= set(own)
-    return found
+    """Return the ids of every fill in any journal below *folder*."""
+    return {
+        entry.trade_id
+        for segment in segments_in(folder / "demo" / "journal")
+        for entry in entries(segment.path)
+        if isinstance(entry, Fill)
+    }
 
 
 def test_a_second_bot_on_the_same_account_is_refused(tmp_path):

@@ -21,7 +21,7 @@ MOST_MILLIS = 10**14  # the year 5138
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 _MOST_EXPONENT = 30
 _MOST_TEXT = 64
-_REMEMBERED = 2**16
+_REMEMBERED = 2**13  # a live book has about 6,000 prices; twenty markets remember 30 MB at most
 _MOST_WORD = 200
 _LEAST_MILLIS = 10**11  # a stamp below is in seconds: the documentation mixes the two
 
@@ -97,8 +97,9 @@ class Grid(dict[str, int]):
     """Decimal text → whole steps, as ``grid["84052.0"]``.
 
     Raises ``Malformed`` for what is no number, off the grid, or absurd (also: below *least* steps). It remembers what
-    it has read, because a market's prices repeat. *dot* is where the decimal point of a number is that is written with
-    exactly the decimals of a decimal step (-6 for 0.00001), 0 for other steps: the short cut of ``wire`` for sizes.
+    it has read, because a market's prices repeat; sizes hardly do, so for them there is ``read``. *dot* is where the
+    decimal point of a number is that is written with exactly the decimals of a decimal step (-6 for 0.00001), 0 for
+    other steps: the short cut of ``wire`` for sizes.
     """
 
     __slots__ = ("_least", "_places", "_power", "_unit", "dot", "step")
@@ -114,7 +115,7 @@ class Grid(dict[str, int]):
         self.dot = -self._places - 1 if self._places and self._unit == 1 else 0
 
     def __missing__(self, text: str) -> int:
-        steps = self._exact(text)
+        steps = self.read(text)
         if len(self) >= _REMEMBERED:
             self.clear()
         self[text] = steps
@@ -131,7 +132,8 @@ class Grid(dict[str, int]):
         """Return *number* in steps. Raises ``Malformed`` when it lies off the grid."""
         return self._steps(self._scaled(number), number)
 
-    def _exact(self, text: str) -> int:
+    def read(self, text: str) -> int:
+        """Return *text* in steps, as ``grid[text]`` does, without remembering it."""
         whole, _, fraction = text.partition(".")
         if len(fraction) > self._places:
             fraction = fraction.rstrip("0")

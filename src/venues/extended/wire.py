@@ -85,13 +85,13 @@ class _Level(msgspec.Struct, gc=False):
     c: str = ""
 
 
-class _Levels(msgspec.Struct):
+class _Levels(msgspec.Struct, gc=False):
     m: str
     b: list[_Level] | None = None
     a: list[_Level] | None = None
 
 
-class _BookMessage(msgspec.Struct):
+class _BookMessage(msgspec.Struct, gc=False):
     seq: int
     type: str | None = None
     ts: int = 0
@@ -114,38 +114,31 @@ def read_book(frame: bytes, listing: Listing, now: int) -> Frame:
         raise Disconnected(f"error message: {clean(message.error or message.status)}")
     if data.m != market or not 0 <= message.ts < MOST_MILLIS:
         raise Malformed(f"a book message for {clean(data.m, 40)!r} at {message.ts} on the stream of {market}")
-    if max(len(data.b or ()), len(data.a or ())) > _MOST_LEVELS:
+    bids, asks = data.b or [], data.a or []
+    if len(bids) > _MOST_LEVELS or len(asks) > _MOST_LEVELS:
         raise Malformed(f"a book of more than {_MOST_LEVELS} levels a side")
     stamp = message.ts * 1_000_000
     fact: BookDelta | BookSnapshot
     if message.type == "DELTA":
         fact = BookDelta(
-            time=now,
-            market=market,
-            bids=_changes(data.b, listing),
-            asks=_changes(data.a, listing),
-            venue_time=stamp,
+            time=now, market=market, bids=_changes(bids, listing), asks=_changes(asks, listing), venue_time=stamp
         )
     elif message.type == "SNAPSHOT":
         fact = BookSnapshot(
-            time=now,
-            market=market,
-            bids=_sizes(data.b, listing),
-            asks=_sizes(data.a, listing),
-            venue_time=stamp,
+            time=now, market=market, bids=_sizes(bids, listing), asks=_sizes(asks, listing), venue_time=stamp
         )
     else:
         raise Malformed(f"book message of unknown type {clean(message.type, 40)!r}")
     return Frame(message.seq, [fact])
 
 
-def _changes(levels: list[_Level] | None, listing: Listing) -> list[tuple[int, int, int]]:
+def _changes(levels: list[_Level], listing: Listing) -> list[tuple[int, int, int]]:
     """Levels of a DELTA: ``c`` is the new absolute size, ``q`` the signed change."""
-    levels, prices, sizes = levels or [], listing.prices, listing.sizes
+    prices, sizes = listing.prices, listing.sizes
     try:
         return _plain_changes(levels, prices, sizes.dot)
     except (ValueError, IndexError):
-        return [(prices[level.p], _size(sizes[level.c]), sizes[level.q]) for level in levels]
+        return [(prices[level.p], _size(sizes.read(level.c)), sizes.read(level.q)) for level in levels]
 
 
 def _plain_changes(levels: list[_Level], prices: Grid, dot: int) -> list[tuple[int, int, int]]:
@@ -153,19 +146,19 @@ def _plain_changes(levels: list[_Level], prices: Grid, dot: int) -> list[tuple[i
     rows = []
     for level in levels:
         c, q = level.c, level.q
-        if c[dot] != "." or q[dot] != ".":
+        if not c[dot] == "." == q[dot]:
             raise ValueError
         size, change = int(c.replace(".", "", 1)), int(q.replace(".", "", 1))
-        if not (0 <= size <= MOST_STEPS >= change >= -MOST_STEPS):
+        if not 0 <= size <= MOST_STEPS >= change >= -MOST_STEPS:
             raise ValueError
         rows.append((prices[level.p], size, change))
     return rows
 
 
-def _sizes(levels: list[_Level] | None, listing: Listing) -> list[tuple[int, int]]:
+def _sizes(levels: list[_Level], listing: Listing) -> list[tuple[int, int]]:
     """Levels of a SNAPSHOT: ``q`` is the absolute size; ``c``, where present at all, is of no use."""
-    levels, prices, sizes = levels or [], listing.prices, listing.sizes
-    rows = [(prices[level.p], _size(sizes[level.q])) for level in levels]
+    prices, sizes = listing.prices, listing.sizes
+    rows = [(prices[level.p], _size(sizes.read(level.q))) for level in levels]
     return [row for row in rows if row[1]]
 
 

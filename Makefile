@@ -12,9 +12,10 @@ endif
 
 STAMP := $(VENV)/installed.txt
 LOCK_STAMP := .venv-lock/installed.txt
+SDK_STAMP := .venv-sdk/installed.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint format lock schema readme clean
+.PHONY: help env run test lint bench format lock schema readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,15 @@ lint: env ## check style, types and the arrows between rooms
 	$(BIN)/python -m mypy --strict src scripts
 	$(BIN)/lint-imports
 
+BENCHMARKS := book socket order decision rest growth journal history
+bench: env $(SDK_STAMP) ## run every benchmark and print its table, e.g. make bench ARGS=--quick
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.bench_$$name $(ARGS) || exit 1; done
+
+$(SDK_STAMP): requirements/bench-sdk.txt
+	$(PYTHON) -m venv --clear $(dir $@)
+	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --require-hashes -r requirements/bench-sdk.txt
+	@cp requirements/bench-sdk.txt $@
+
 format: env ## rewrite the code in the project's style
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
@@ -60,4 +70,4 @@ $(LOCK_STAMP): requirements/lock.txt
 	@cp requirements/lock.txt $@
 
 clean: ## remove the environments and caches (never data/)
-	rm -rf .venv .venv-lock .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-sdk .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

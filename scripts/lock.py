@@ -15,6 +15,7 @@ LOCKS = {
     "postgres.txt": ["pyproject.toml", "--extra", "postgres"],
     "parquet.txt": ["pyproject.toml", "--extra", "parquet"],
     "test.txt": ["pyproject.toml", "--extra", "test"],
+    "bench-sdk.txt": ["benchmarks/sdk.in"],
     "lock.txt": ["--group", "lock"],
 }
 OPTIONS = [

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError("replay", "goes with the one journal to replay: a file of it, or its folder.")
         if options.verb == "replay":
             return _replay(options.journal)
+        if options.verb == "simulate":
+            return _simulate(options)
         config = load(options.config)
         if options.verb == "clear-halt":
             return _clear_halt(config)
@@ -75,10 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         "verb",
         nargs="?",
         default="run",
-        choices=("run", "clear-halt", "replay"),
+        choices=("run", "clear-halt", "replay", "simulate"),
         help=(
             "run (default); clear-halt: allow trading again after a limit stopped it; replay: decide a recorded run "
-            "anew and compare"
+            "anew and compare; simulate: live seeded faults in virtual time and judge every step"
         ),
     )
     parser.add_argument("journal", nargs="?", type=Path, metavar="PATH", help="replay: a file of the run, or a folder")
@@ -86,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--for", dest="for_sec", type=_seconds, metavar="SECONDS", help="end by itself after this time")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the final summary as JSON to FILE")
     parser.add_argument("--live", action="store_true", help="needed for mode mainnet: yes, trade with real money")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="simulate: the first seed, default 1")
+    parser.add_argument("--seeds", type=int, default=1, metavar="M", help="simulate: so many seeds, default 1")
+    parser.add_argument("--hours", type=_seconds, default=0.1, metavar="H", help="simulate: of faults per seed")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="simulate: the one schedule in FILE")
     return parser
 
 
@@ -129,6 +135,16 @@ def _replay(path: Path) -> int:
     return DONE if report.exact else FAILED
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    """Live seeds of faults; done only when no invariant was broken."""
+    from src.simulation import plan, report  # noqa: PLC0415 - the laboratory is no part of a running bot
+
+    schedule = plan.read(options.faults) if options.faults is not None else None
+    outcome = report.sweep(options.seed, options.hours * 3600, seeds=options.seeds, schedule=schedule)
+    print(*outcome.lines(), sep="\n")
+    return DONE if outcome.failed is None else FAILED
+
+
 def _run(config: Config, options: argparse.Namespace) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_trade(config, options))
@@ -153,7 +169,7 @@ async def _trade(config: Config, options: argparse.Namespace) -> int:
     )
     async with _endpoints(config) as (endpoints, own):
         # Two demos beside each other are fine as long as each has an exchange of its own.
-        lock = None if own else lock_account(credentials.api_key.get_secret_value())
+        lock = None if own else lock_account(f"{endpoints.rest} {credentials.api_key.get_secret_value()}")
         try:
             code, summary = await _live(config, options, credentials, endpoints, folder, fresh=own, recent=recent)
         finally:

@@ -160,6 +160,8 @@ class Account:
                 await self._rate.take(Priority.QUERY, self._polling)
                 for payment in await self._venue.funding(name, since):
                     trader.hear(payment)
+        if doubtful:
+            self._desk.fills_read()
         if funding:
             self._funding_read = now
         if not self._desk.mismatches() and not self._desk.doubtful(now):

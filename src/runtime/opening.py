@@ -26,6 +26,7 @@ from src.venues.protocol import Venue
 CLOCK_WARNING = 1.5  # seconds; the Date header alone is uncertain by half a second
 CLOCK_LIMIT = 5.0
 EMPTY_WITHIN = 8.0
+BOOKS_TRIES = 5
 
 _Result = TypeVar("_Result")
 log = structlog.get_logger()
@@ -103,10 +104,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
     # Missed may be what came since the journal's last fill; all else of these minutes may still be told a second time.
     away = max((fill.venue_time for fill in journalled), default=clock.now()) - OVERLAP
     since = min(away, clock.now() - 10 * OVERLAP)
-    past = [fill for name in names for fill in await ask(lambda n=name: venue.fills(n, since), "past fills")]  # type: ignore[misc]
-    paid = [p for name in names for p in await ask(lambda n=name: venue.funding(n, since), "past funding")]  # type: ignore[misc]
-    positions = await ask(venue.positions, "positions")
-    balance = await ask(venue.balance, "the balance")
+    past, paid, positions, balance = await _books(venue, names, since)
     if balance.equity_usd <= 0:
         raise Halt("the account has no money: its equity is 0; deposit collateral first")
     missed = _missed([fill for fill in past if fill.venue_time >= away], journalled)
@@ -121,6 +119,33 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
         known_fills=[fill for fill in past if fill not in missed],
         known_funding=paid,
     )
+
+
+async def _books(
+    venue: Venue, names: Sequence[str], since: int
+) -> tuple[list[Fill], list[FundingPaid], list[Position], Balance]:
+    """Return past and present of the account as of one moment. They are several answers, so the past is read again
+    after the present: what happened in between could not be told from what the present already holds.
+    """
+    past, paid = await _past(venue, names, since)
+    for _ in range(BOOKS_TRIES):
+        positions = await ask(venue.positions, "positions")
+        balance = await ask(venue.balance, "the balance")
+        before = _ids(past, paid)
+        past, paid = await _past(venue, names, since)
+        if _ids(past, paid) == before:
+            return past, paid, positions, balance
+    raise Halt("the account goes on trading while its books are read; end what else trades on it and start again")
+
+
+async def _past(venue: Venue, names: Sequence[str], since: int) -> tuple[list[Fill], list[FundingPaid]]:
+    past = [fill for name in names for fill in await ask(lambda n=name: venue.fills(n, since), "past fills")]  # type: ignore[misc]
+    paid = [p for name in names for p in await ask(lambda n=name: venue.funding(n, since), "past funding")]  # type: ignore[misc]
+    return past, paid
+
+
+def _ids(past: Iterable[Fill], paid: Iterable[FundingPaid]) -> tuple[set[str], set[str]]:
+    return {fill.trade_id for fill in past}, {payment.payment_id for payment in paid}
 
 
 async def _check_clock(venue: Venue) -> None:

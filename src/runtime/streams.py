@@ -18,6 +18,8 @@ FIRST_WAIT = 0.5  # seconds
 LONGEST_WAIT = 30.0
 # A connection that lived this long was a good one: the next failure starts again at the shortest wait.
 GOOD_LIFE = 30 * SEC
+# Every stream begins with a picture. A connection that lives without one would leave us blind for as long as it lives.
+FIRST_FACT = 10 * SEC
 
 log = structlog.get_logger()
 
@@ -76,11 +78,14 @@ async def _one_connection(
     clock: Clock,
 ) -> None:
     up = False
+    dialled = clock.now()
     beat()
     async with aclosing(connect()) as facts:  # type: ignore[type-var]
         async for fact in facts:
             beat()
             if fact is None:
+                if not up and clock.now() - dialled > FIRST_FACT:
+                    raise Disconnected("connected, but nothing was told")
                 continue
             if not up:
                 hear(StreamUp(time=clock.now(), market=market, stream=stream))

@@ -89,15 +89,34 @@ def test_the_venues_own_equity_uses_nothing_of_our_count():
 
 
 def test_a_position_that_stays_different_halts():
-    """A fill we never hear of: after three settling times and re-reading, trading stops with both numbers."""
+    """A fill we never hear of: after three settling times and two readings, trading stops with both numbers."""
     desk = make_desk()
     desk.markets[NAME].apply(Position(time=START, market=NAME, size=5, open_price_usd=Decimal(60_000)))
 
     assert desk.watch(START) is None
+    desk.fills_read()
+    desk.fills_read()
     trip = desk.watch(START + 3 * SETTLE + 1)
 
     assert trip is not None
     assert (TradingState.HALTED, True) == (trip.state, "venue 5 lots, ours 0" in trip.reason)
+
+
+def test_an_outage_holds_back_orders_but_is_no_halt():
+    """Positions differ and the venue cannot be asked: nothing is placed, and all is well once the fill has come."""
+    desk = make_desk()
+    market = desk.markets[NAME]
+    warm(market)
+    desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
+    market.apply(Position(time=START, market=NAME, size=5, open_price_usd=Decimal(60_000)))
+
+    assert desk.watch(START) is None
+    desk.fills_read()
+    assert desk.watch(START + 3 * SETTLE + 1) is None
+    assert "cannot be read" in desk.budget(NAME, START + 3 * SETTLE + 1).closed
+    market.apply(fill(Side.BUY, 60_000, 5, START, trade_id="1"))
+    assert desk.watch(START + 3 * SETTLE + 2) is None
+    assert (desk.state, desk.budget(NAME, START + 3 * SETTLE + 2).closed) == (TradingState.RUNNING, "")
 
 
 def test_equity_is_opening_plus_parts_plus_transfers():

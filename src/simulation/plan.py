@@ -1,0 +1,204 @@
+"""What goes wrong in one seed's world, as a value: it can be drawn, written down, shortened and given back."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from src.model.errors import ConfigError
+
+STREAMS = ("book", "prices", "account")
+CODES = (
+    *("1002", "1010", "1011", "1012", "1014", "1120", "1121", "1122", "1123", "1124", "1125", "1126", "1127"),
+    *("1128", "1133", "1134", "1135", "1136", "1137", "1138", "1140", "1141", "1142", "404", "500", "1999"),
+)
+CRASH_POINTS = ("", "leaving", "sent", "landed", "answered", "fill", "arm", "cancel", "sweep", "opening")
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault: from *time*, for *duration* (seconds since the start), of the row *kind*, where and how strong."""
+
+    time: float
+    kind: str
+    duration: float = 0.0
+    scope: str = ""
+    strength: float = 1.0
+
+
+class Knobs(msgspec.Struct, frozen=True):
+    """The world and the settings of the bot in it: sizes and times that a seed may shrink to find what breaks then."""
+
+    latency_ms: float = 5.0
+    levels: int = 1
+    edits: bool = True
+    quote_loop_ms: int = 250
+    replace_coalesce_ms: int = 400
+    dead_man_sec: int = 10
+    order_expiry_sec: int = 300
+    startup_orders: str = "cancel"
+    foreign_orders: str = "cancel"
+    funding_sec: int = 3600
+    requests_per_minute: int = 1000
+    tight: bool = False  # limits of the account that bind often
+    timeout_sec: float = 6.0
+    poll_sec: float = 10.0
+    retain: int = 5_000
+    torn_ms: float = 50.0  # what a killed process loses of its journal
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """All that a simulated run depends on, besides the program."""
+
+    seed: int
+    seconds: float
+    knobs: Knobs = Knobs()
+    faults: tuple[Fault, ...] = ()
+
+    def without(self, gone: Iterable[Fault]) -> Schedule:
+        """Return this schedule without the faults in *gone* (the same objects)."""
+        ids = {id(fault) for fault in gone}
+        return msgspec.structs.replace(self, faults=tuple(fault for fault in self.faults if id(fault) not in ids))
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One row of the fault matrix: what it does, where, how strong and for how long."""
+
+    what: str
+    scopes: tuple[str, ...] = ("",)
+    strength: tuple[float, float] = (1.0, 1.0)
+    duration: tuple[float, float] = (0.0, 0.0)
+    per_hour: float = 60.0  # events, when the row is switched on at all
+
+
+ROWS: dict[str, Row] = {
+    "N1": Row("a stream is closed by the peer", STREAMS, per_hour=120),
+    "N2": Row("a connection is half open: nothing comes", (*STREAMS, "all"), duration=(2, 40)),
+    "N3": Row("a zombie stream: signs of life, no data", ("book", "prices"), duration=(2, 30)),
+    "N4": Row("connections are closed soon after they open", STREAMS, (0.05, 1.0), (3, 20)),
+    "N5": Row("frames are lost", ("book", "account"), (0.02, 0.3), (3, 30), 120),
+    "N6": Row("requests work, their answers are lost", ("",), (0.2, 1.0), (1, 10), 120),
+    "N7": Row("requests are lost", ("",), (0.2, 1.0), (1, 10), 120),
+    "N8": Row("requests land late", ("",), (0.5, 7.0), (1, 6), 120),
+    "N9": Row("answers overtake the account stream", ("",), (0.1, 3.0), (2, 15), 120),
+    "N10": Row("frames come twice", ("book", "account"), (0.05, 0.5), (5, 30), 120),
+    "N11": Row("frames of the account change places", ("",), (0.1, 0.6), (5, 30), 120),
+    "N12": Row("no name is resolved", ("",), duration=(1, 20)),
+    "N14": Row("latency times so much", ("",), (5, 60), (5, 60)),
+    "N15": Row("answers dribble in", ("",), (1, 8), (2, 10)),
+    "N16": Row("a proxy answers instead", ("",), (0.2, 1.0), (1, 10)),
+    "V1": Row("writes are refused with a code", CODES, duration=(1, 5), per_hour=120),
+    "V2": Row("429", ("all", "arm", "write"), (0.1, 1.0), (1, 8)),
+    "V3": Row("the venue changes its mode", ("POST_ONLY", "REDUCE_ONLY", "MAINTENANCE", "MARKET"), duration=(2, 20)),
+    "V4": Row("accepted by REST, refused by the engine", ("",), (0.3, 1.0), (2, 10)),
+    "V5": Row("post-only orders would cross", ("",), (0.3, 1.0), (2, 10)),
+    "V7": Row("an edit fails inside: both orders are gone", ("",), (0.3, 1.0), (2, 10)),
+    "V8": Row("the account stream is silent, all else well", ("",), duration=(2, 25)),
+    "V10": Row("the smallest size grows", ("",), (2, 8), (20, 60), 20),
+    "V11": Row("the market closes, or its mark is 0", ("DISABLED", "DELISTED", "price"), duration=(2, 15)),
+    "V14": Row("part of the position is taken away", ("",), (0.1, 1.0), per_hour=12),
+    "V15": Row("a trade of another's hand is not told", per_hour=30),
+    "V16": Row("an order of ours that this run never sent", ("",)),
+    "V17": Row("an order vanishes without a word", per_hour=120),
+    "V18": Row("an impossible book", ("crossed", "empty", "one-sided"), duration=(0.3, 5)),
+    "V19": Row("the mark jumps", ("up", "down"), (0.05, 0.3), (0.5, 10)),
+    "V20": Row("the venue's stamps jump", ("",), (-30, 30), (2, 20)),
+    "V22": Row("words nobody knows", ("status", "message"), (0.05, 0.5), (2, 10)),
+    "V23": Row("arming is acknowledged and not done", ("",), duration=(3, 12), per_hour=20),
+    "V24": Row("arming lands late, so that the timer fires although we live", ("",), (3, 7), (8, 20), 30),
+    "V25": Row("a mass-cancel leaves one order", ("",), duration=(5, 20)),
+    "V26": Row("reads come from a replica that lags", ("",), (0.3, 3.0), (2, 8)),
+    "V27": Row("no margin", ("",), duration=(2, 15)),
+    "V28": Row("the rate limit is lowered", ("",), (60, 400), (10, 60), 30),
+    "C1": Row("our clock is off at the next start", ("",), (-12, 12), per_hour=30),
+    "P1": Row("a part of the bot dies", ("execute", "arm", "positions", "book", "account", "prices"), per_hour=20),
+    "P2": Row("the process is killed", CRASH_POINTS, per_hour=40),
+    "P3": Row("the process is told to end", per_hour=30),
+    "P6": Row("the loop stands still", ("",), (0.3, 5.0)),
+    "D1": Row("the disk is full", per_hour=20),
+    "D3": Row("the disk is too slow", per_hour=20),
+    "H6": Row("an operator acts by hand", ("trade", "order", "cancel")),
+    "H9": Row("told to end twice, at once", per_hour=30),
+}
+CHANCES = frozenset(("N5", "N6", "N7", "N10", "N11", "N16", "V2", "V4", "V5", "V7", "V22"))  # strength: a probability
+_SHARE_ON = 0.35  # of the rows that exist in a seed's world
+
+
+def draw(seed: int, seconds: float) -> Schedule:
+    """Return the schedule of *seed*: first which rows exist and how strong they are, then their events."""
+    chance = Random(f"faults {seed}")
+    faults: list[Fault] = []
+    for kind, row in ROWS.items():
+        on, force = chance.random() < _SHARE_ON, math.exp(chance.uniform(-1.2, 1.2))
+        time = chance.expovariate(row.per_hour * force / 3600) if on else math.inf
+        while time < seconds:
+            faults.append(_event(chance, kind, row, time))
+            time += chance.expovariate(row.per_hour * force / 3600)
+    faults.sort(key=lambda fault: fault.time)
+    return Schedule(seed, seconds, _knobs(Random(f"knobs {seed}")), tuple(faults))
+
+
+def _event(chance: Random, kind: str, row: Row, time: float) -> Fault:
+    return Fault(
+        time=round(time, 3),
+        kind=kind,
+        duration=round(chance.uniform(*row.duration), 3),
+        scope=chance.choice(row.scopes) if row.scopes else "",
+        strength=round(chance.uniform(*row.strength), 3),
+    )
+
+
+def _knobs(chance: Random) -> Knobs:
+    def rarely(usual: float, *others: float) -> float:
+        return chance.choice(others) if chance.random() < 0.3 else usual
+
+    return Knobs(
+        latency_ms=round(5 * math.exp(chance.uniform(0, 3)), 1),
+        levels=chance.choice((1, 1, 2)),
+        edits=chance.random() < 0.75,
+        quote_loop_ms=int(rarely(250, 100, 1000)),
+        replace_coalesce_ms=int(rarely(400, 50, 1000)),
+        dead_man_sec=int(rarely(10, 6, 15, 30)),
+        order_expiry_sec=int(rarely(300, 60, 120)),
+        startup_orders=chance.choice(("cancel", "cancel", "adopt")),
+        foreign_orders=chance.choice(("cancel", "adopt", "refuse")),
+        funding_sec=int(rarely(3600, 60, 300)),
+        requests_per_minute=int(rarely(1000, 300, 600)),
+        tight=chance.random() < 0.5,
+        timeout_sec=rarely(6.0, 1.0, 3.0),
+        poll_sec=rarely(10.0, 3.0),
+        retain=int(rarely(5_000, 50)),
+        torn_ms=rarely(50.0, 0.0, 1_000.0),
+    )
+
+
+def encode(schedule: Schedule) -> bytes:
+    """Return *schedule* as JSON."""
+    return msgspec.json.format(msgspec.json.encode(schedule), indent=1)
+
+
+def decode(text: bytes) -> Schedule:
+    """Return the schedule in *text*; raises ``msgspec.ValidationError`` or ``msgspec.DecodeError``."""
+    return msgspec.json.decode(text, type=Schedule)
+
+
+def read(path: Path) -> Schedule:
+    """Return the schedule in the file at *path*; raises ``ConfigError``."""
+    try:
+        schedule = decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigError("--faults", f"{path} cannot be read ({error.strerror}).") from None
+    except msgspec.MsgspecError as error:
+        raise ConfigError("--faults", f"{path} is no fault schedule: {error}.") from None
+    if unknown := sorted({fault.kind for fault in schedule.faults} - ROWS.keys()):
+        raise ConfigError("--faults", f"{path} names unknown faults ({', '.join(unknown)}).")
+    return schedule
+
+
+def digest_of(schedule: Schedule) -> str:
+    """Return a short name of the world a schedule describes, the same on every machine."""
+    return hashlib.sha256(msgspec.json.encode(schedule)).hexdigest()[:16]

@@ -437,3 +437,23 @@ async def test_funding_paid_before_the_start_is_not_booked_again():
 def test_the_builders_quotes_are_larger_than_the_smallest_order():
     """100 USD against 8.40 USD: what is refused above is refused for the reason given."""
     assert QUOTING.quote_notional_cap_usd == 100
+
+
+@virtual
+async def test_what_happens_while_the_books_are_read_is_counted_once(monkeypatch: pytest.MonkeyPatch):
+    """A trade between the reading of the fills and that of the positions is in the opening position, and known."""
+    async with scene() as s:
+        positions, asked = s.venue.positions, []
+
+        async def late() -> Any:
+            if not asked:
+                bid, _ = s.exchange.best(BTC)
+                s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, bid or 0, 40)
+            asked.append(1)
+            return await positions()
+
+        monkeypatch.setattr(s.venue, "positions", late)
+        opening = await open_account(s.venue, s.plan(), s.clock, ())
+        assert [position.size for position in opening.positions] == [40]
+        assert len(opening.known_fills) == 1
+        assert len(asked) == 2

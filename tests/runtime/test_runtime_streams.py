@@ -239,3 +239,21 @@ async def test_cancelling_the_follower_closes_the_connection():
     line.script = script
     await line.followed(3.5)
     assert line.closed == len(line.connected) == 1
+
+
+@virtual
+async def test_a_connection_that_never_begins_is_given_up():
+    """Signs of life and no first picture: after 10 s it counts as down, and the next connection is tried."""
+    line = Line()
+
+    async def mute(_connection: int) -> AsyncIterator[AnyFact | None]:
+        while True:
+            await asyncio.sleep(1)
+            yield None
+
+    line.script = mute
+    await line.followed(13)
+    assert len(line.connected) == 2
+    (down,) = line.heard
+    assert isinstance(down, StreamDown)
+    assert down.reason == "connected, but nothing was told"

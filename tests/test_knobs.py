@@ -25,6 +25,7 @@ from src.engine.signals import Volatility
 from src.model.actions import Budget, Place, Side
 from src.model.errors import ConfigError, Halt
 from src.model.instrument import Fees, Instrument
+from src.records.history import History
 from src.records.journal import MemoryJournal
 from src.runtime.clock import Clock
 from src.runtime.house import House
@@ -263,6 +264,17 @@ def signed(config: Config) -> object:
     return body["selfTradeProtectionLevel"], body["fee"]
 
 
+def history(config: Config) -> object:
+    """Return which files the history makes in its folder, or the sentence with which an address is refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            opened = History(config.history_dsn, Path(folder), account="a", run="k")
+        except ConfigError as refusal:
+            return str(refusal)
+        opened.close()
+        return sorted(path.name for path in Path(folder).iterdir())
+
+
 def log_line(config: Config) -> object:
     """Return how many lines a message at level info leaves in the log."""
     with tempfile.TemporaryDirectory() as folder:
@@ -303,6 +315,7 @@ QUOTED = {
 EXPERIMENTS: dict[str, tuple[object, Callable[[Config], object]]] = {
     "mode": ("mainnet", gate_of_mode),
     "data_dir": ("elsewhere", gate_of_mode),
+    "history_dsn": ("mysql://somewhere/else", history),
     "stp": ("CLIENT", signed),
     "log_level": ("error", log_line),
     "quote_loop_ms": (2000, life),

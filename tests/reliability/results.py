@@ -1,0 +1,49 @@
+"""Where the tools of this folder leave their figures, and where the report finds them.
+
+One JSON file per tool under ``.reliability/`` (never committed): what was measured, on which commit and when.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / ".reliability"
+
+
+def record(name: str, figures: Mapping[str, Any], *, folder: Path = FOLDER) -> Path:
+    """Write *figures* as ``<name>.json``, replacing an earlier run's, and return the path."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
+    told = {"commit": commit(), "date": f"{datetime.now(UTC):%Y-%m-%d}", **figures}
+    draft = path.with_suffix(".new")
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1))
+    draft.replace(path)
+    return path
+
+
+def read(name: str, *, folder: Path = FOLDER) -> dict[str, Any] | None:
+    """Return what *name* wrote last, or None when it has not been run."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    told: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    return told
+
+
+def commit() -> str:
+    """Return the short name of the commit that is checked out, with a plus when files differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,54 @@
+"""What must hold at every step, in our words, and who judges it: the simulation's judge, tests, or both."""
+
+from __future__ import annotations
+
+from tests.reliability.matrix import Row
+
+# Judged at every step of every simulated second by src/simulation/truth.py (or asked by run.py when nothing moves).
+JUDGED = frozenset((*(f"I{number}" for number in range(1, 18)), "L1", "L3"))
+
+INVARIANTS: dict[str, Row] = {
+    "I1": Row("an order leaves only on a fresh, whole, uncrossed book, a fresh mark and a live account stream"),
+    "I2": Row("position and all orders that may fill stay within the limits, at the venue and in our books"),
+    "I3": Row("no order rests longer than the dead-man timer allows"),
+    "I4": Row("at rest our position, open orders and cash are the venue's, to the last digit"),
+    "I5": Row("an order id leaves once, a trade is counted once, no trade is missed"),
+    "I6": Row("once the end is asked for nothing new leaves, and soon nothing is open"),
+    "I7": Row("equity changes by spread, inventory, fees, funding and transfers, exactly"),
+    "I8": Row("our bids stay below our asks, doubtful orders included"),
+    "I9": Row("no minute sees more requests than allowed"),
+    "I10": Row("prices stay within the collar of the mark and on the grid"),
+    "I11": Row("value and number of orders stay within their limits"),
+    "I12": Row("a fill count never falls nor exceeds the order, and what has ended stays ended"),
+    "I13": Row("an order that rests at the venue is open in our books"),
+    "I14": Row("the journal, lived again, gives the same decisions and positions"),
+    "I15": Row("no part of the bot ends by an error nobody planted"),
+    "I16": Row("halted nothing is placed, reducing nothing adds"),
+    "I17": Row(
+        "every list is bounded",
+        ("tests/engine/test_blotter.py::test_nothing_grows_with_the_orders_ever_sent",),
+    ),
+    "I18": Row("fills of one side are throttled", lacking="the bot has no throttle of fills"),
+    "I19": Row("a loop that lags withdraws its quotes", lacking="a stall is judged by the ages at the next send (I1)"),
+    "I20": Row(
+        "no secret is in a log, a journal or an export",
+        (
+            "tests/wire/test_life.py::test_no_secret_is_in_anything_that_was_written",
+            "tests/venues/test_traps.py::test_no_secret_ever_reaches_a_log_a_repr_or_an_error",
+        ),
+    ),
+    "I21": Row(
+        "the configuration in force is named in the journal",
+        lacking="the journal names it at the opening; no test compares it with the file",
+    ),
+    "L1": Row("soon after the last fault both sides are quoted again"),
+    "L2": Row("both sides are quoted nearly always in calm times", lacking="measured in every seed, not judged"),
+    "L3": Row("soon after the last fault no order is in doubt"),
+}
+
+
+def standing(name: str) -> str:
+    """Return who judges the invariant *name*: ``judged``, ``tested`` or ``open``."""
+    if name in JUDGED:
+        return "judged"
+    return "tested" if INVARIANTS[name].tests else "open"

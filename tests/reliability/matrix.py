@@ -1,0 +1,259 @@
+"""The fault matrix: every fault and every invariant we know of, in our words, and where each is tried or judged.
+
+A fault is *simulated* when ``plan.ROWS`` has a row of its name, *tested* when it names tests, *not applicable* when
+``absent`` says why, and otherwise *open*: ``lacking`` says what is missing. A row that becomes covered loses its
+``lacking``. ``test_matrix`` checks all of this, ``report`` prints it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from src.simulation.plan import ROWS
+
+CAMPS = {"N": "network", "V": "venue", "P": "process", "C": "clock", "D": "disk", "H": "people", "S": "security"}
+_OPENING = "tests/runtime/test_opening.py"
+_ACCOUNT = "tests/runtime/test_account.py"
+_HOUSE = "tests/runtime/test_house.py"
+_JOURNAL = "tests/records/test_journal.py"
+_HISTORY = "tests/records/test_history.py"
+_LIFE = "tests/wire/test_life.py"
+_INPUT = "tests/wire/test_wrong_input.py"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One fault or invariant: *what* it is, the *tests* that try it, and else why it is *absent* or what is *lacking*.
+
+    A test is named as pytest does, without parameters: ``tests/wire/test_life.py::test_…``; a tool by its path alone.
+    """
+
+    what: str
+    tests: tuple[str, ...] = ()
+    absent: str = ""
+    lacking: str = ""
+
+
+FAULTS: dict[str, Row] = {
+    "N1": Row("a stream is closed by the other end"),
+    "N2": Row("a connection is open and nothing comes"),
+    "N3": Row("a stream shows signs of life and brings no data"),
+    "N4": Row("connections are closed again and again"),
+    "N5": Row("frames are lost"),
+    "N6": Row("a request works, its answer is lost"),
+    "N7": Row("a request is lost"),
+    "N8": Row("a request lands late"),
+    "N9": Row("an answer overtakes the fill it should follow"),
+    "N10": Row("frames come twice"),
+    "N11": Row("frames change places"),
+    "N12": Row("names are not resolved"),
+    "N13": Row("TLS: a wrong, foreign or expired certificate", lacking="no server with a bad certificate is met yet"),
+    "N14": Row("everything takes ten times as long"),
+    "N15": Row("an answer comes drop by drop"),
+    "N16": Row("a proxy answers in the venue's place"),
+    "N17": Row("two venues, one out of reach", absent="one venue; nothing is hedged elsewhere"),
+    "V1": Row("a request is refused, with each code there is"),
+    "V2": Row("too many requests: 429"),
+    "V3": Row("maintenance, post-only, reduce-only"),
+    "V4": Row("accepted at the door, refused by the matching engine"),
+    "V5": Row("a post-only order would cross"),
+    "V6": Row(
+        "a partial fill leaves less than the smallest order",
+        (
+            "tests/engine/test_reconcile.py::test_a_partly_filled_order_is_cancelled_rather_than_edited",
+            "tests/engine/test_reconcile.py::test_no_order_is_larger_or_smaller_than_allowed",
+        ),
+    ),
+    "V7": Row("an edit fails inside the venue and takes both orders with it"),
+    "V8": Row("the account stream falls silent, all else goes on"),
+    "V9": Row("the key of a stream runs out", absent="Extended has no listen key: the API key opens the stream"),
+    "V10": Row("steps or the smallest size change under way"),
+    "V11": Row("a market closes, or its price is 0 or absent"),
+    "V12": Row(
+        "fees change, are negative or in another asset",
+        (
+            "tests/engine/test_pnl.py::test_fees_are_negative_when_paid_and_positive_as_a_rebate",
+            "tests/venues/test_signing.py::test_a_rebate_is_signed_as_no_fee",
+            "tests/engine/test_quoting.py::test_a_fee_that_is_no_fraction_closes_both_sides",
+        ),
+    ),
+    "V13": Row(
+        "a funding payment comes twice, late or with the other sign",
+        (
+            f"{_ACCOUNT}::test_funding_is_booked_once_however_often_it_is_told",
+            f"{_ACCOUNT}::test_a_funding_payment_lost_with_the_connection_is_found_by_the_money",
+            "tests/venues/test_wire.py::test_at_a_positive_rate_longs_pay_whatever_sign_the_fee_carries",
+        ),
+    ),
+    "V14": Row("the venue takes a position away"),
+    "V15": Row("a trade by another hand that nobody tells us of"),
+    "V16": Row("an order in our name that we did not send"),
+    "V17": Row("an order is gone without a word"),
+    "V18": Row("a book that is crossed, empty or has one side"),
+    "V19": Row("the mark jumps away from the book"),
+    "V20": Row("the venue's time stamps jump"),
+    "V21": Row(
+        "ids beyond 2^63, and ids used again",
+        (
+            "tests/venues/test_wire.py::test_ids_are_text_even_beyond_two_to_the_63",
+            "tests/engine/test_blotter.py::test_an_order_id_cannot_be_used_twice",
+        ),
+    ),
+    "V22": Row("words nobody knows, fields missing or new"),
+    "V23": Row("the timer is acknowledged and not armed"),
+    "V24": Row("the timer fires although we live"),
+    "V25": Row("a mass-cancel leaves one order behind"),
+    "V26": Row("reads are older than what we know"),
+    "V27": Row("no margin for new orders"),
+    "V28": Row("the rate limit is lowered without notice"),
+    "P1": Row("a part of the bot dies"),
+    "P2": Row("kill -9 or power loss at any point"),
+    "P3": Row("told to end at any moment", (f"{_LIFE}::test_a_signal_cancels_everything_and_ends_within_ten_seconds",)),
+    "P4": Row(
+        "the process hangs",
+        ("tests/runtime/test_deadman.py::test_when_somebody_is_late_nobody_arms_and_the_exchange_cancels_everything",),
+    ),
+    "P5": Row("the guard beside the bot dies", lacking="the guard is not killed under a living bot yet"),
+    "P6": Row("the loop stands still"),
+    "P7": Row(
+        "memory, descriptors or tasks grow",
+        ("tests/engine/test_blotter.py::test_nothing_grows_with_the_orders_ever_sent",),
+    ),
+    "P8": Row("killed for want of memory", lacking="no run under a memory limit; to the venue it is P2"),
+    "P9": Row("two bots on one account", (f"{_LIFE}::test_a_second_bot_on_the_same_account_is_refused",)),
+    "P10": Row(
+        "an error inside the way out",
+        (
+            f"{_HOUSE}::test_a_venue_that_cannot_be_asked_at_exit_is_reported_as_unknown_and_left_to_its_timer",
+            f"{_HOUSE}::test_a_disarming_that_is_not_answered_spoils_nothing",
+            f"{_HOUSE}::test_a_last_reading_that_fails_is_admitted_in_the_remainder",
+        ),
+    ),
+    "P11": Row(
+        "a cancelled wait whose request is under way",
+        (
+            f"{_HOUSE}::test_a_run_that_is_cancelled_from_outside_takes_its_orders_with_it",
+            f"{_HOUSE}::test_while_a_request_may_still_land_the_timer_stays_armed",
+        ),
+    ),
+    "P12": Row(
+        "a start while the venue is out of reach",
+        (
+            f"{_OPENING}::test_a_venue_that_does_not_answer_is_asked_three_times_and_then_refused_in_one_sentence",
+            f"{_INPUT}::test_an_unreachable_venue_is_told_after_a_few_tries",
+        ),
+    ),
+    "C1": Row("our clock is off", (f"{_INPUT}::test_a_clock_that_is_ten_seconds_off_is_refused",)),
+    "C2": Row(
+        "the wall clock steps",
+        (
+            "tests/runtime/test_clock.py::test_a_wall_clock_set_back_does_not_reach_it",
+            "tests/engine/test_risk.py::test_a_clock_set_back_does_not_begin_a_new_day",
+        ),
+    ),
+    "C3": Row("an hour of suspend", lacking="stalls of up to 5 s are simulated (P6), an hour is not"),
+    "C4": Row(
+        "midnight, the month's end, a leap second",
+        ("tests/engine/test_risk.py::test_the_day_begins_anew_at_midnight_utc",),
+    ),
+    "C5": Row("an order expires by a wrong clock", lacking="expiries that the venue refuses are simulated as V1 only"),
+    "D1": Row(
+        "the disk is full",
+        ("tests/wire/test_disk.py::test_a_full_disk_takes_every_quote_down_and_is_told_in_one_sentence",),
+    ),
+    "D2": Row(
+        "power loss tears the last record",
+        (f"{_JOURNAL}::test_the_torn_tail_of_an_earlier_run_is_cut_at_the_next_start",),
+    ),
+    "D3": Row("the disk is slow", (f"{_JOURNAL}::test_a_disk_that_does_not_answer_is_told_after_five_seconds",)),
+    "D4": Row(
+        "the database is locked or damaged",
+        (
+            f"{_HISTORY}::test_a_locked_database_is_told",
+            f"{_HISTORY}::test_a_damaged_page_is_found_and_the_journals_refill_the_history",
+        ),
+    ),
+    "D5": Row("the journal's file is taken away", (f"{_JOURNAL}::test_a_file_that_somebody_took_away_is_told",)),
+    "D6": Row(
+        "the disk cannot be written",
+        (f"{_INPUT}::test_a_read_only_folder_is_told", "tests/records/test_state.py::test_a_disk_that_refuses_is_told"),
+    ),
+    "D7": Row(
+        "logs and journals grow",
+        (
+            f"{_JOURNAL}::test_the_oldest_runs_make_room_for_new_ones",
+            "tests/runtime/test_logs.py::test_a_log_file_that_fails_does_not_stop_the_bot",
+        ),
+    ),
+    "D8": Row("a bit flips in a record", (f"{_JOURNAL}::test_reading_stops_at_a_flipped_bit_and_says_where",)),
+    "H1": Row(
+        "a mistyped key, a wrong type, NaN, a senseless number",
+        (
+            "tests/test_config.py::test_one_mistake_is_one_sentence",
+            "tests/test_config.py::test_nonsense_is_refused_by_sentences_and_nothing_else",
+        ),
+    ),
+    "H2": Row("a reload changes what must not change", absent="there is no reload: a change takes a restart"),
+    "H3": Row(
+        "units confused",
+        (
+            "tests/test_config.py::test_every_key_has_a_unit_and_a_sentence_in_the_schema",
+            "tests/engine/test_quoting.py::test_senseless_settings_are_refused",
+        ),
+    ),
+    "H4": Row("limits above the account's money or the venue's", lacking="limits are not compared with the equity"),
+    "H5": Row(
+        "keys of one network on another",
+        (
+            f"{_INPUT}::test_mainnet_needs_a_second_yes",
+            "tests/venues/test_venue.py::test_a_private_key_of_another_account_halts",
+            "tests/venues/test_venue.py::test_a_refused_api_key_halts",
+        ),
+    ),
+    "H6": Row("an operator trades, orders or cancels by hand"),
+    "H7": Row(
+        "money is withdrawn",
+        (
+            "tests/engine/test_desk.py::test_a_withdrawal_is_no_loss",
+            f"{_ACCOUNT}::test_a_deposit_nobody_told_us_of_is_shown_and_not_called_profit",
+        ),
+    ),
+    "H8": Row(
+        "the wrong version is started",
+        lacking="version and configuration are journalled; a first hour with smaller limits is not kept",
+    ),
+    "H9": Row("told to end twice, or during the start"),
+    "H10": Row(
+        "trading is resumed with the cause still there",
+        (f"{_LIFE}::test_a_loss_beyond_the_limit_halts_and_stays_halted_until_cleared",),
+    ),
+    "S1": Row(
+        "a hostile venue: absurd numbers, frames without end",
+        (
+            "tests/venues/test_rest.py::test_an_answer_without_end_is_cut_off",
+            "tests/venues/test_wire.py::test_any_bytes_are_a_book_message_or_an_error_we_name",
+            "tests/venues/test_wire.py::test_any_json_is_read_or_an_error_we_name",
+        ),
+    ),
+    "S2": Row(
+        "a secret in a log, a crash or an export",
+        (
+            f"{_LIFE}::test_no_secret_is_in_anything_that_was_written",
+            "tests/venues/test_traps.py::test_no_secret_ever_reaches_a_log_a_repr_or_an_error",
+        ),
+    ),
+    "S3": Row("another web site posts to the dashboard", absent="there is no dashboard"),
+    "S4": Row("the API key is revoked under way", lacking="a refused key is met at the start only"),
+}
+
+
+def simulated(name: str) -> bool:
+    """Whether the simulation has a row for the fault *name*."""
+    return name in ROWS
+
+
+def standing(name: str) -> str:
+    """Return how the fault *name* stands: ``covered``, ``not applicable`` or ``open``."""
+    row = FAULTS[name]
+    if row.absent:
+        return "not applicable"
+    return "covered" if simulated(name) or row.tests else "open"

@@ -326,6 +326,20 @@ class Blotter:
         record = self._find(order_id)
         return NO_LEVEL if record is None else record.order.level
 
+    def state_of(self, order_id: str) -> OrderState | None:
+        """Return the state of an order, ended ones included; None for one that is unknown or forgotten."""
+        record = self._find(order_id)
+        return None if record is None else record.order.state
+
+    def counted(self, trade_id: str) -> bool:
+        """Return whether the trade *trade_id* is in our books."""
+        return trade_id in self._trades
+
+    @property
+    def unsettled(self) -> int:
+        """How many orders have not ended, or have ended with fills missing."""
+        return len(self._open)
+
     # --- what we decide ----------------------------------------------------------------------------------------------
 
     def new_id(self) -> str:

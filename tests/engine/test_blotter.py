@@ -270,6 +270,18 @@ def test_the_level_of_an_order_outlives_it():
     assert book.level_of("stranger") == NO_LEVEL
 
 
+def test_the_state_of_an_order_outlives_it_and_so_does_its_count_of_trades():
+    """Ended with 4 of 10 lots unheard it is CANCELLED and unsettled; once trade t has come it is settled."""
+    book = blotter()
+    order_id = live(book)
+    assert (book.state_of(order_id), book.unsettled, book.counted("t")) == (S.LIVE, 1, False)
+    book.apply(picture(order_id, VenueState.CANCELLED, filled=4))
+    assert (book.state_of(order_id), book.unsettled) == (S.CANCELLED, 1)
+    book.fill(trade("t", order_id, 4))
+    assert (book.state_of(order_id), book.unsettled, book.counted("t")) == (S.CANCELLED, 0, True)
+    assert book.state_of("stranger") is None
+
+
 def test_working_is_read_only_and_keeps_the_order_of_decisions():
     """A view in insertion order that nobody can write to."""
     book = blotter()

@@ -1,0 +1,131 @@
+"""The judge at the exchange: every order that is accepted, and every moment the timer is off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from src.model.actions import Side
+from src.sandbox.matching import Order
+from src.sandbox.translation import Private
+from src.sandbox.words import OrderRequest, OrderView, TradeView
+from src.simulation.court import Court
+from src.simulation.world import ACCOUNT, SEC
+
+_SLACK = 1.0001  # floats in the bot's arithmetic of limits
+
+
+class AtExchange(Court):
+    """Judges what the exchange accepts and what rests there."""
+
+    def accepted(self, request: OrderRequest, order: Order) -> None:
+        """Judge an order that the venue has just accepted."""
+        if not self.is_ours(request.external_id):
+            return
+        self.orders += 1
+        self._world.note("accepted", request.external_id, request.side.name, request.price, request.size)
+        standing = [other for other in self._world.exchange.standing if self._counts(other)]
+        if not self._counts(order):
+            return
+        same_market = [other for other in standing if other.request.market == request.market]
+        self._judge_room(request, standing)
+        self._judge_crossing(request.market, same_market)
+        self._judge_price(request)
+        if len(standing) > self.limits.max_open_orders:
+            self.violate("I11", f"{len(standing)} open orders, allowed are {self.limits.max_open_orders}")
+
+    def moved(self, events: list[Private]) -> None:
+        """Learn what happened to the account."""
+        for event in events:
+            if isinstance(event, OrderView):
+                self._born.setdefault(event.external_id, self._world.exchange.now / SEC)
+            elif isinstance(event, TradeView) and not self.is_ours(event.external_id):
+                self._strange[str(event.trade_id)] = (event.market, event.side * event.size)
+
+    def looked(self) -> None:
+        """Judge the timer, and remember the marks."""
+        world, exchange = self._world, self._world.exchange
+        now = world.seconds()
+        for name, marks in self._marks.items():
+            mark = exchange.listing(name).instrument.ticks_float(exchange.mark(name))
+            if not marks or marks[-1][1] != mark:
+                self.add_mark(name, mark)
+        if exchange.deadline is not None:
+            self._unarmed_lie = False
+            return
+        if "V23" in world.active:
+            self._unarmed_lie = True
+        if self._unarmed_lie:
+            return
+        for order in exchange.standing:
+            name = order.request.external_id
+            if self.is_ours(name) and name in self._born and not self._landed_late(name):
+                self.violate("I3", f"{name} rests although the dead-man timer is off at {now:.3f} s")
+
+    def _landed_late(self, name: str) -> bool:
+        """Whether the order came to rest later than the bot's own margin before the timer allows for."""
+        return self._born[name] - self._left.get(name, 0.0) > self._margin
+
+    def _counts(self, order: Order) -> bool:
+        """Whether the living run can know of *order*: it sent it, or has found it."""
+        name = order.request.external_id
+        if name.startswith(f"xmm{self._run}-"):
+            return True
+        desk = self._house.desk if self._house is not None else None
+        return desk is not None and name in desk.markets[order.request.market].blotter.working
+
+    def _unheard(self, market: str) -> int:
+        """Return the lots, without sign, that other hands traded and the bot cannot know yet."""
+        desk = self._house.desk if self._house is not None else None
+        if desk is not None:
+            counted = desk.markets[market].blotter.counted
+            for trade_id in [key for key, (name, _) in self._strange.items() if name == market and counted(key)]:
+                del self._strange[trade_id]
+        return sum(abs(lots) for name, lots in self._strange.values() if name == market)
+
+    def _judge_room(self, request: OrderRequest, standing: Sequence[Order]) -> None:
+        exchange, total, grows = self._world.exchange, 0.0, False
+        for name in self._marks:
+            rules = exchange.listing(name).instrument
+            held = exchange.position(ACCOUNT, name)
+            orders = [order for order in standing if order.request.market == name]
+            buys = held + sum(order.remaining for order in orders if order.side is Side.BUY)
+            sells = held - sum(order.remaining for order in orders if order.side is Side.SELL)
+            excused = self._unheard(name)
+            lots = max(0, max(abs(buys), abs(sells)) - excused)
+            total += rules.usd_per_lot(lots * self._lowest(name))
+            if name != request.market or request.reduce_only:
+                continue
+            before = buys - request.size if request.side is Side.BUY else sells + request.size
+            other = sells if request.side is Side.BUY else buys
+            grows = max(abs(buys), abs(sells)) > max(abs(before), abs(other), abs(held))
+            side_lots = max(0, (buys if request.side is Side.BUY else -sells) - excused)
+            side_usd = rules.usd_per_lot(side_lots * self._lowest(name))
+            if side_usd > self.limits.max_net_position_usd * _SLACK:
+                self.violate(
+                    "I2",
+                    f"{request.external_id}: {name} could come to {side_usd:.2f} USD ({side_lots} lots, held {held}), "
+                    f"allowed are {self.limits.max_net_position_usd:g}",
+                )
+            value = rules.usd_per_lot(request.size * self._lowest(name))
+            if value > self.limits.max_order_usd * _SLACK:
+                self.violate("I11", f"{request.external_id} is worth {value:.2f} USD")
+        # Marks move: what is held may have outgrown the limit, and an order that only reduces it is welcome.
+        if grows and total > self.limits.max_total_position_usd * _SLACK:
+            self.violate(
+                "I2",
+                f"{request.external_id}: all markets could come to {total:.2f} USD, allowed are "
+                f"{self.limits.max_total_position_usd:g}",
+            )
+
+    def _judge_crossing(self, market: str, orders: Sequence[Order]) -> None:
+        bids = [order.price for order in orders if order.side is Side.BUY]
+        asks = [order.price for order in orders if order.side is Side.SELL]
+        if bids and asks and max(bids) >= min(asks):
+            self.violate("I8", f"{market}: our bid {max(bids)} meets our ask {min(asks)}")
+
+    def _judge_price(self, request: OrderRequest) -> None:
+        collar = self.limits.price_collar_bps * 1e-4
+        marks = [mark for _, mark in self._marks[request.market] if mark > 0]
+        low, high = min(marks) * (1 - collar) - 1, max(marks) * (1 + collar) + 1
+        if not low <= request.price <= high:
+            self.violate("I10", f"{request.external_id} at {request.price}, marks of late give {low:.1f} to {high:.1f}")

@@ -1,0 +1,130 @@
+"""Runs of the bot, one after the other on one exchange, and whoever restarts them."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from random import Random
+
+from src.engine.risk import LossState, TradingState
+from src.model.errors import Halt
+from src.model.summary import Summary
+from src.runtime.clock import Clock
+from src.runtime.house import House
+from src.simulation.injector import Injector
+from src.simulation.life import Life, Tape
+from src.simulation.link import Planted
+from src.simulation.loop import VirtualLoop
+from src.simulation.plan import Schedule
+from src.simulation.settings import limits_of, plan_of
+from src.simulation.truth import Truth
+from src.simulation.wire import Wire
+from src.simulation.world import SEC, World
+
+HALTED_FOR = 15.0  # seconds after which the operator restarts a halted run
+LOOK_SEC = 0.5
+
+
+class Runs:
+    """The runs of one seed: begun, watched and buried one after the other, as whoever operates the bot would."""
+
+    def __init__(self, schedule: Schedule, loop: VirtualLoop) -> None:
+        self.schedule = schedule
+        self.knobs = schedule.knobs
+        self.world = World(schedule, loop)
+        self.limits = limits_of(self.knobs)
+        self.injector = Injector(self.world)
+        self.truth = Truth(self.world, self.limits, self.knobs.dead_man_sec, self.injector.reached)
+        self.world.judge = self.truth
+        self.chance = Random(f"runs {schedule.seed}")
+        self.tapes: list[Tape] = []
+        self.losses: LossState | None = None
+        self.life: Life | None = None
+        self.healed = False
+        self.uptime = 0.0
+
+    async def _one_run(self, group: asyncio.TaskGroup) -> None:
+        """Live one run until it ends or the faults are over; then wait as whoever restarts it would."""
+        life = self.life or self._begin(group)
+        while life.task is not None and not life.task.done():
+            if self.world.seconds() >= self.schedule.seconds:
+                return  # alive at the end of the faults
+            await self._watch(life, LOOK_SEC)
+        self._bury(life)
+        await self._pause(self.chance.uniform(0.2, 1.0) if not life.killed else self.chance.choice((0.3, 2.0, 14.0)))
+
+    def _begin(self, group: asyncio.TaskGroup) -> Life:
+        tape, name = Tape(), f"r{len(self.tapes)}"
+        start = self.world.now() + round(self.world.clock_offset * SEC)
+        self.world.clock_offset = 0.0  # noticed and put right after this start
+        clock = Clock(start)
+        wire = Wire(self.world, self.truth, clock.now, Random(f"wire {self.schedule.seed} {name}"))
+        journalled = next(filter(None, (old.fills() for old in reversed(self.tapes))), [])
+        self.tapes.append(tape)
+        house = House(
+            plan_of(self.knobs, self.limits, self.world.markets, self.schedule.seed),
+            wire,
+            run=name,
+            clock=clock,
+            journal=tape,
+            journalled=journalled,
+            loss=self.losses,
+            losses=lambda losses: None if wire.dead else self._remember(losses),
+        )
+        life = self.life = Life(house, wire, tape, name, self.world.seconds())
+        self.truth.enter(house, name)
+        self.injector.enter(life)
+        self.world.note("begins", name)
+        life.task = group.create_task(_live(house), name=f"life {name}")
+        return life
+
+    def _remember(self, losses: LossState) -> None:
+        self.losses = losses
+
+    async def _watch(self, life: Life, seconds: float) -> None:
+        """Let time pass, look, and do what an operator would do."""
+        assert life.task is not None
+        await asyncio.wait({life.task}, timeout=seconds)
+        now = self.world.seconds()
+        if life.killed or life.task.done():
+            return
+        self.truth.look()
+        house = life.house
+        halted = house.desk is not None and house.desk.state is not TradingState.RUNNING
+        if halted or life.tape.failure:
+            life.trouble = now if life.trouble is None else life.trouble
+            if now - life.trouble > HALTED_FOR:
+                life.stop(now)
+        if life.told_to_end is not None and now - life.told_to_end > 60 and "N2" not in self.world.active:
+            self.truth.violate("I6", f"run {life.name} lives {now - life.told_to_end:.1f} s after it was told to end")
+            life.told_to_end = now
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def _bury(self, life: Life) -> None:
+        """Judge how a run ended."""
+        assert life.task is not None
+        self.life = None
+        life.wire.die()
+        outcome = None if life.task.cancelled() else life.task.result()
+        self.world.note("ends", life.name, "killed" if life.killed else type(outcome).__name__)
+        halted = life.house.desk.reason if life.house.desk is not None else ""
+        if "position differs" in halted:
+            self.truth.violate("I4", f"run {life.name} halted: {halted}")
+        error = life.house.unexpected if isinstance(outcome, Summary) else outcome
+        if error is not None and not life.killed and not isinstance(error, Halt | Planted):
+            text = "".join(traceback.format_exception(error)[-3:]).strip()
+            self.truth.violate("I15", f"run {life.name} ended by {type(error).__name__}: {text}")
+        if isinstance(outcome, Summary) and not life.killed:
+            self.truth.close(outcome, healed=self.healed)
+        life.tape.close()
+        self.truth.replay(life.tape.entries, whole=not life.killed and not life.tape.failure)
+        self.truth.enter(None)
+        self.injector.enter(None)
+
+
+async def _live(house: House) -> Summary | BaseException:
+    """Live a run to its end; an error is its outcome, not ours."""
+    (outcome,) = await asyncio.gather(house.live(), return_exceptions=True)
+    return outcome

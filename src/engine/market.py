@@ -9,12 +9,14 @@ import msgspec
 
 from src.engine.blotter import Blotter
 from src.engine.book import OrderBook
+from src.engine.invariants import broken
 from src.engine.markout import MarkOuts
 from src.engine.pnl import Ledger, MidHistory
 from src.engine.quoting import QuoteEngine, QuoteInputs, QuotingParams
 from src.engine.reconcile import ExecutionParams, diff
 from src.engine.risk import RiskLimits
 from src.engine.signals import Volatility
+from src.engine.throttle import FillThrottle
 from src.engine.uptime import Uptime
 from src.model.actions import Action, Budget, Cancel, Decision, Missing, OrderState, Quote, Side
 from src.model.facts import (
@@ -101,6 +103,7 @@ class Market:
         self.markouts = MarkOuts()
         self.ledger = Ledger(instrument.unit_usd)
         self.orders = OrderCounts()
+        self.throttle = FillThrottle(limits.max_net_position_usd)
         self.uptime = Uptime()
         self.mark = 0.0
         self.mark_time = 0
@@ -268,6 +271,8 @@ class Market:
         self.markouts.fill(fact.side, level, fact.price, fact.size, fact.time)
         self.max_position_usd = max(self.max_position_usd, abs(self.position_usd))
         self._note_uptime(fact.time)
+        if excess := self.throttle.fill(fact):
+            self.alarm = f"{self.market}: {excess}"
         if result.overfilled:
             self.alarm = f"{self.market}: order {fact.order_id} was filled beyond its size"
         if fact.kind is not FillKind.TRADE:
@@ -366,7 +371,20 @@ class Market:
         """
         room = self._room(budget)
         quotes, missing = self._wanted(now, room)
-        actions = diff(
+        actions = self._steps(now, quotes, room)
+        if wrong := self._broken(actions, room):
+            # Our own arithmetic contradicts itself: nothing of this leaves, all quotes go, and the desk halts.
+            self.alarm = f"{self.market}: invariant {wrong}"
+            quotes, missing = self._wanted(now, room)
+            actions = self._steps(now, quotes, room)
+        for action in actions:
+            self.blotter.intend(action, now)
+        self._note_uptime(now)
+        self.last = Decision(now, self.market, budget, quotes, missing, tuple(actions))
+        return self.last
+
+    def _steps(self, now: int, quotes: Sequence[Quote], room: Budget) -> list[Action]:
+        return diff(
             quotes,
             self.blotter.working.values(),
             params=self.execution,
@@ -381,11 +399,25 @@ class Market:
             market=self.market,
             hold=[side for side, until in self.held_until.items() if now < until],
         )
-        for action in actions:
-            self.blotter.intend(action, now)
-        self._note_uptime(now)
-        self.last = Decision(now, self.market, budget, quotes, missing, tuple(actions))
-        return self.last
+
+    def _broken(self, actions: Sequence[Action], room: Budget) -> str:
+        if not actions:
+            return ""
+        return broken(
+            actions,
+            working=self.blotter.working.values(),
+            open_lots={side: self.blotter.open_lots(side) for side in Side},
+            position=self.position,
+            limits=self.limits,
+            instrument=self.instrument,
+            budget=room,
+            mark=self.price,
+            references=self._references,
+        )
+
+    @property
+    def _references(self) -> tuple[float, ...]:
+        return tuple([price for price in (self.mark, self.index) if price > 0])
 
     def _room(self, budget: Budget) -> Budget:
         """Take from *budget* the lots of ended orders that traded but whose fills have not come: they are position
@@ -411,7 +443,7 @@ class Market:
             seconds_to_funding=float(max(0, (self.next_funding - now) // SEC)),
             ratio=max(-1.0, min(1.0, self.position_usd / self.limits.max_net_position_usd)),
             position=self.position,
-            references=tuple([price for price in (self.mark, self.index) if price > 0]),
+            references=self._references,
             collar_bps=self.limits.price_collar_bps,
             maker_fee=float(self.fees.maker),
             backoff_bid=self.blotter.rejects(Side.BUY),

@@ -7,7 +7,7 @@ import json
 import pickle
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from src.model.errors import Halt, Withheld
 from src.model.instrument import Fees
 from src.venues.extended.markets import Listing
 from src.venues.extended.markets import listing as read_listing
-from src.venues.extended.signing import Domain, Signer
+from src.venues.extended.signing import Domain, Scale, Signer
 from tests.venues.loopback import API_KEY, KEYS, PRIVATE_KEY, PUBLIC_KEY, VAULT, listing, market, payload
 
 SECOND = 1_000_000_000
@@ -143,6 +143,44 @@ def test_our_order_is_the_sdks_order_down_to_the_signature(
     base = rules.instrument.size(size) * resolutions[0]
     assume(max(base, dollars * resolutions[1]) < 2**63)
     assert same(body(order, rules, fees, nonce), by_the_sdk(order, rules, fees, nonce))
+
+
+STEPS = st.builds(lambda digits, places: Decimal(digits).scaleb(-places), st.integers(1, 9_999), st.integers(0, 8))
+
+
+@given(
+    side=st.sampled_from(Side),
+    price=st.integers(1, 10**9),
+    size=st.integers(1, 10**12),
+    tick=STEPS,
+    lot=STEPS,
+    resolutions=st.tuples(st.sampled_from([10**power for power in range(13)]), st.sampled_from([1, 100, 10**6, 10**8])),
+    rate=st.builds(lambda digits, places: Decimal(digits).scaleb(-places), st.integers(0, 999), st.integers(3, 8)),
+)
+def test_whole_numbers_give_the_amounts_that_exact_decimals_give(
+    *, side: Side, price: int, size: int, tick: Decimal, lot: Decimal, resolutions: tuple[int, int], rate: Decimal
+):
+    """Any tick, lot, resolution and rate: a buy's legs are rounded up, a sell's down, the fee up; no digit is lost."""
+    rules = replace(
+        listing(tick=f"{tick:f}", lot=f"{lot:f}"),
+        synthetic_resolution=resolutions[0],
+        collateral_resolution=resolutions[1],
+    )
+    rounding = ROUND_CEILING if side is Side.BUY else ROUND_FLOOR
+    with localcontext(prec=200):
+        value = price * tick * size * lot * resolutions[1]
+        base = int((size * lot * resolutions[0]).to_integral_value(rounding))
+        quote = int(value.to_integral_value(rounding))
+        fee = int((value * rate).to_integral_value(ROUND_CEILING))
+    assert Scale.of(rules).amounts(side, price, size, rate) == (base * side, -quote * side, fee)
+
+
+def test_a_listing_read_again_with_another_lot_is_signed_with_it():
+    """Lots of 0.00001, then of 0.001: 100 of them are 1,000 and then 100,000 smallest units, from one signer."""
+    signer = Signer(KEYS, DOMAIN)
+    for lot, units in (("0.00001", "1000"), ("0.001", "100000"), ("0.00001", "1000")):
+        signed = json.loads(signer.order_body(place(), listing(lot=lot), FEES, 7))
+        assert signed["debuggingAmounts"]["syntheticAmount"] == units
 
 
 def test_the_golden_order_is_reproduced():

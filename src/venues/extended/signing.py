@@ -8,8 +8,8 @@ reduce-only and the edited order's id are not part of it.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import NoReturn, Protocol
+from decimal import Decimal
+from typing import NamedTuple, NoReturn, Protocol
 
 import msgspec
 from fast_stark_crypto import get_order_msg_hash, get_public_key
@@ -51,10 +51,41 @@ class Credentials(Protocol):
     def vault(self) -> int: ...
 
 
+Ratio = tuple[int, int]  # numerator and denominator
+
+
+class Scale(NamedTuple):
+    """One market's smallest units as exact ratios: base per lot, collateral per tick and lot."""
+
+    base: Ratio
+    quote: Ratio
+
+    @staticmethod
+    def of(listing: Listing) -> Scale:
+        """Return the scale of the market as it is listed now."""
+        tick, lot = listing.instrument.tick.as_integer_ratio(), listing.instrument.lot.as_integer_ratio()
+        base, quote = listing.synthetic_resolution, listing.collateral_resolution
+        return Scale((lot[0] * base, lot[1]), (tick[0] * lot[0] * quote, tick[1] * lot[1]))
+
+    def amounts(self, side: Side, price: int, size: int, rate: Decimal) -> tuple[int, int, int]:
+        """Return the signed (base, collateral, fee) of *size* lots at *price* ticks, in smallest units.
+
+        A buy rounds both legs up, a sell down; the fee, at most *rate* of the value, is always rounded up.
+        """
+        share, whole = rate.as_integer_ratio()
+        base = size * self.base[0]
+        quote = price * size * self.quote[0]
+        fee = -(-quote * share // (self.quote[1] * whole))
+        # // rounds towards minus infinity: of the negated amount that is up.
+        if side is Side.BUY:
+            return -(-base // self.base[1]), -quote // self.quote[1], fee
+        return -(base // self.base[1]), quote // self.quote[1], fee
+
+
 class Signer:
     """Signs the orders of one account. Raises ``Halt``, naming the variable, when a credential cannot be one."""
 
-    __slots__ = ("_account", "_domain", "_self_trade_protection", "keys_match")
+    __slots__ = ("_account", "_domain", "_key_text", "_scales", "_self_trade_protection", "_vault_text", "keys_match")
 
     def __init__(self, credentials: Credentials, domain: Domain, self_trade_protection: str = "ACCOUNT") -> None:
         private = _number(credentials.private_key, "EXTENDED_PRIVATE_KEY")
@@ -66,6 +97,9 @@ class Signer:
         )
         self._domain = domain
         self._self_trade_protection = self_trade_protection
+        self._key_text = hex(public)
+        self._vault_text = str(credentials.vault)
+        self._scales: dict[str, tuple[Listing, Scale]] = {}
         self.keys_match = get_public_key(private) == public
 
     @property
@@ -89,7 +123,9 @@ class Signer:
         quantity, price = instrument.size(action.size), instrument.price(action.price)
         rate = max(Decimal(0), fees.maker if action.post_only else fees.taker)
         seconds = action.expires // _SECOND
-        base, quote, fee = _amounts(action.side, quantity, price, rate, listing)
+        base, quote, fee = self._scale(listing).amounts(action.side, action.price, action.size, rate)
+        if max(abs(base), abs(quote), fee) > _MOST_AMOUNT:
+            raise Withheld("the order is too large to be signed")
         r, s = self._account.sign(self._hash(listing, base=base, quote=quote, fee=fee, seconds=seconds, nonce=nonce))
         body = {
             "id": action.order_id,
@@ -107,14 +143,21 @@ class Signer:
             "selfTradeProtectionLevel": self._self_trade_protection,
             "settlement": {
                 "signature": {"r": hex(r), "s": hex(s)},
-                "starkKey": hex(self.public_key),
-                "collateralPosition": str(self.vault),
+                "starkKey": self._key_text,
+                "collateralPosition": self._vault_text,
             },
             "debuggingAmounts": {"collateralAmount": str(quote), "feeAmount": str(fee), "syntheticAmount": str(base)},
         }
         if isinstance(action, Replace):
             body["cancelId"] = action.replaces
         return msgspec.json.encode(body)
+
+    def _scale(self, listing: Listing) -> Scale:
+        """Return the market's scale, worked out once per listing; two threads may do so at once and agree."""
+        known = self._scales.get(listing.instrument.market)
+        if known is None or known[0] is not listing:
+            known = self._scales[listing.instrument.market] = listing, Scale.of(listing)
+        return known[1]
 
     def _hash(self, listing: Listing, *, base: int, quote: int, fee: int, seconds: int, nonce: int) -> int:
         return get_order_msg_hash(
@@ -139,18 +182,6 @@ class Signer:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a signer is never pickled or copied")
-
-
-def _amounts(side: Side, quantity: Decimal, price: Decimal, rate: Decimal, listing: Listing) -> tuple[int, int, int]:
-    """Return (base, collateral, fee) in smallest units. A buy rounds both legs up, a sell down; the fee always up."""
-    rounding = ROUND_CEILING if side is Side.BUY else ROUND_FLOOR
-    value = quantity * price
-    base = int((quantity * listing.synthetic_resolution).to_integral_value(rounding))
-    quote = int((value * listing.collateral_resolution).to_integral_value(rounding))
-    fee = int((rate * value * listing.collateral_resolution).to_integral_value(ROUND_CEILING))
-    if max(base, quote, fee) > _MOST_AMOUNT:
-        raise Withheld("the order is too large to be signed")
-    return base * side, -quote * side, fee
 
 
 def _number(secret: SecretStr, variable: str) -> int:

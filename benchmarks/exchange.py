@@ -10,8 +10,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -33,7 +33,7 @@ class Exchange:
     def __init__(self, tapes: dict[str, Tape], pace: float) -> None:
         self.tapes = tapes
         self.pace = pace
-        self.seen: dict[str, Any] = {"books": [], "orders": 0, "first_order": 0.0}
+        self.seen: dict[str, Any] = {"books": [], "orders": 0, "first_orders": {}}
         self._ids = count(1)
         self._orders: dict[str, dict[str, Any]] = {}
         self._accounts: list[tuple[web.WebSocketResponse, Iterator[int]]] = []
@@ -81,7 +81,7 @@ class Exchange:
         order |= {"id": next(self._ids), "externalId": asked["id"], "filledQty": "0", "status": "NEW"}
         order |= {"expireTime": asked["expiryEpochMillis"], "updatedTime": _now()}
         self.seen["orders"] += 1
-        self.seen["first_order"] = self.seen["first_order"] or time.time()
+        self.seen["first_orders"].setdefault(asked["market"], time.time())
         if asked.get("cancelId"):
             await self._end(asked["cancelId"], statusReason="ORDER_REPLACED")
         self._orders[asked["id"]] = order
@@ -112,29 +112,33 @@ class Exchange:
         socket, start = await _accepted(request), time.perf_counter()
         self.seen["books"].append(time.time())
         right = self.tapes[request.match_info["market"]]
-        with suppress(ConnectionResetError):  # the reader has seen enough
+
+        async def send() -> None:
             for number, frame in enumerate(right.frames):
                 if self.pace:
                     await asyncio.sleep(max(0.0, start + number / self.pace - time.perf_counter()))
                 await socket.send_frame(frame, web.WSMsgType.TEXT)
-        return await _held(socket)
+
+        return await _held(socket, send())
 
     async def _prices(self, request: web.Request) -> web.WebSocketResponse:
         socket = await _accepted(request)
         kind = {"mark": "MP", "index": "IP"}[request.match_info["kind"]]
-        with suppress(ConnectionResetError):
+
+        async def send() -> None:
             for number in count(1):
                 data = {"m": request.match_info["market"], "p": STATS["markPrice"], "ts": _now()}
                 await socket.send_json({"type": kind, "data": data, "ts": _now(), "seq": number})
                 await asyncio.sleep(1.0)
-        return socket
+
+        return await _held(socket, send())
 
     async def _account(self, request: web.Request) -> web.WebSocketResponse:
         socket, numbers = await _accepted(request), count(1)
         await socket.send_json({"type": "BALANCE", "data": {"balance": BALANCE}, "ts": _now(), "seq": next(numbers)})
         self._accounts.append((socket, numbers))
         try:
-            return await _held(socket)
+            return await _held(socket, _nothing())
         finally:
             self._accounts.remove((socket, numbers))
 
@@ -153,10 +157,21 @@ async def _accepted(request: web.Request) -> web.WebSocketResponse:
     return socket
 
 
-async def _held(socket: web.WebSocketResponse) -> web.WebSocketResponse:
-    async for _ in socket:
-        continue
+async def _held(socket: web.WebSocketResponse, sending: Coroutine[Any, Any, None]) -> web.WebSocketResponse:
+    """Do *sending* and listen until the reader leaves: who does not listen answers no ping, and is taken for dead."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(sending)
+            async for _ in socket:
+                continue
+            task.cancel()
+    except* ConnectionResetError:
+        pass  # the reader has seen enough
     return socket
+
+
+async def _nothing() -> None:
+    """The account's stream sends when an order changes, and by itself nothing."""
 
 
 @contextmanager

@@ -357,11 +357,15 @@ class Market:
             return "book stale"
         if self.mark <= 0 or now - self.mark_time > self.limits.max_mark_age_ms * MS:
             return "mark price missing or stale"
-        if self.volatility.value is None:
+        if self._volatility() is None:
             return f"measuring volatility, {self.volatility.warmup_left} s left"
         if self.venue_position is None:
             return "position not yet confirmed by the venue"
         return ""
+
+    def _volatility(self) -> float | None:
+        """Return the estimate that quotes need, None while it is being measured: at alpha 0 no price depends on it."""
+        return self.volatility.value if self.volatility.value is not None or self.quoting.alpha else 0.0
 
     # --- decisions ---------------------------------------------------------------------------------------------------
 
@@ -431,14 +435,15 @@ class Market:
     def _wanted(self, now: int, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Missing, ...]]:
         closed = budget.closed or self.blocked(now)
         touch = None if closed else self._touch()
-        if touch is None or self.volatility.value is None:
+        volatility = self._volatility()
+        if touch is None or volatility is None:
             gate = closed or "no book but our own"
             levels = range(self.quoting.levels)
             return (), tuple(Missing(side, level, gate) for level in levels for side in (Side.BUY, Side.SELL))
         inputs = QuoteInputs(
             bid=touch[0],
             ask=touch[1],
-            volatility=self.volatility.value,
+            volatility=volatility,
             funding_rate=self.funding_rate,
             seconds_to_funding=float(max(0, (self.next_funding - now) // SEC)),
             ratio=max(-1.0, min(1.0, self.position_usd / self.limits.max_net_position_usd)),

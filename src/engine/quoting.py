@@ -48,7 +48,7 @@ class QuotingParams(BaseModel):
         description=(
             "Half-spread added per unit of measured volatility, against being picked off by faster traders. Larger "
             "loses less per fill but fills less often. Safe range 0.5 to 3; raise it when mark-outs after fills are "
-            "negative."
+            "negative. At 0 the start does not wait for a measurement."
         ),
         json_schema_extra={"unit": "√s"},
     )

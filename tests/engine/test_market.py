@@ -131,7 +131,7 @@ def test_a_stale_book_takes_the_quotes_down_without_any_new_fact():
 
 def test_a_cold_market_says_what_it_waits_for():
     """The first gate that fails is named, in the order in which they open."""
-    market = make_market()
+    market = make_market(alpha=1.0)
     assert "book stream down" == market.blocked(START)
 
     market.apply(StreamUp(time=START, market=NAME, stream=Stream.BOOK))
@@ -142,6 +142,19 @@ def test_a_cold_market_says_what_it_waits_for():
 
     market.apply(MarkPrice(time=START, market=NAME, price=60_000.0))
     assert "measuring volatility" in market.blocked(START)
+
+
+def test_what_no_price_depends_on_is_not_waited_for():
+    """At alpha 0 volatility moves no price: with book, mark and position the first look quotes, at 10 bps as ever."""
+    market, measuring = make_market(), make_market(alpha=1.0)
+    for each in (market, measuring):
+        each.apply(StreamUp(time=START, market=NAME, stream=Stream.BOOK))
+        each.apply(snapshot(START))
+        each.apply(MarkPrice(time=START, market=NAME, price=60_000.0))
+        each.apply(Position(time=START, market=NAME, size=0, open_price_usd=Decimal(0)))
+
+    assert {Side.BUY: 59_940, Side.SELL: 60_060} == prices(decide(market, START))
+    assert {} == prices(decide(measuring, START))
 
 
 def test_without_a_confirmed_position_nothing_is_quoted():

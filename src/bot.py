@@ -11,8 +11,8 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -21,17 +21,20 @@ from rich.console import Console
 from src.config import Config, Credentials, load, load_credentials
 from src.demo import demo_credentials, demo_exchange
 from src.engine.risk import LossState, TradingState, Trip
-from src.model.errors import ConfigError, Halt
+from src.model.errors import ConfigError, Halt, Withheld
 from src.model.snapshot import DeskView
 from src.model.summary import Summary
+from src.records.heartbeat import Heartbeat
 from src.records.history import Both, History, refill
 from src.records.journal import FileJournal, fills_in
 from src.records.lock import lock_account
 from src.records.state import StateFile
 from src.runtime import logs
 from src.runtime.clock import Clock
+from src.runtime.guard import Guard, can_ask, empty_now
 from src.runtime.house import House
 from src.runtime.opening import MarketPlan, Plan
+from src.runtime.pulse import Pulse
 from src.venues.extended.venue import MAINNET, TESTNET, Endpoints, ExtendedVenue
 from src.views.plain import Plain
 from src.views.report import show_summary
@@ -48,24 +51,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if (options.verb == "replay") != (options.journal is not None):
             raise ConfigError("replay", "goes with the one journal to replay: a file of it, or its folder.")
+        if options.once and options.verb != "guard":
+            raise ConfigError("--once", "goes with guard.")
         if options.verb == "replay":
             return _replay(options.journal)
         if options.verb == "simulate":
             return _simulate(options)
-        config = load(options.config)
-        if options.verb == "clear-halt":
-            return _clear_halt(config)
-        _check_mode(config, options)
-        return _run(config, options)
+        return _with_config(load(options.config), options)
     except ConfigError as error:
         return _say(str(error), WRONG_INPUT)
     except Halt as halt:
         return _say(str(halt), FAILED)
 
 
+def _with_config(config: Config, options: argparse.Namespace) -> int:
+    if options.verb == "clear-halt":
+        return _clear_halt(config)
+    if options.verb == "guard":
+        return _guard(config, once=options.once)
+    _check_mode(config, options)
+    return _run(config, options)
+
+
 def _say(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr, flush=True)
+    _tell(sentence)
     return code
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,10 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         "verb",
         nargs="?",
         default="run",
-        choices=("run", "clear-halt", "replay", "simulate"),
+        choices=("run", "guard", "clear-halt", "replay", "simulate"),
         help=(
-            "run (default); clear-halt: allow trading again after a limit stopped it; replay: decide a recorded run "
-            "anew and compare; simulate: live seeded faults in virtual time and judge every step"
+            "run (default); guard: beside a run, cancel every order when it is lost; clear-halt: allow trading again "
+            "after a limit stopped it; replay: decide a recorded run anew and compare; simulate: live seeded faults in "
+            "virtual time and judge every step"
         ),
     )
     parser.add_argument("journal", nargs="?", type=Path, metavar="PATH", help="replay: a file of the run, or a folder")
@@ -88,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--for", dest="for_sec", type=_seconds, metavar="SECONDS", help="end by itself after this time")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the final summary as JSON to FILE")
     parser.add_argument("--live", action="store_true", help="needed for mode mainnet: yes, trade with real money")
+    parser.add_argument("--once", action="store_true", help="guard: cancel every order of the account now, and check")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="simulate: the first seed, default 1")
     parser.add_argument("--seeds", type=int, default=1, metavar="M", help="simulate: so many seeds, default 1")
     parser.add_argument("--hours", type=_seconds, default=0.1, metavar="H", help="simulate: of faults per seed")
@@ -124,6 +140,50 @@ def _clear_halt(config: Config) -> int:
     reason = state.clear_halt()
     print(f"Cleared the halt: {reason}" if reason else "Trading was not halted; nothing to clear.")
     return DONE
+
+
+def _guard(config: Config, *, once: bool) -> int:
+    """Watch the run of this configuration, or empty its account *once*; it only cancels, so mainnet needs no --live."""
+    if config.mode == "demo" and not config.sandbox.connect:
+        raise ConfigError("guard", "the demo's own exchange ends with the bot; set sandbox.connect to guard another.")
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        good, sentence = runner.run(_stand_guard(config, once=once))
+    return _say(f"guard: {sentence}", DONE if good else FAILED)
+
+
+async def _stand_guard(config: Config, *, once: bool) -> tuple[bool, str]:
+    credentials = _credentials(config)
+    # No log file: the guard must work beside a bot whose disk is full.
+    logs.configure(path=None, level=config.log_level.upper(), secrets=_secrets(credentials), screen=False)
+    async with _endpoints(config) as (endpoints, _):
+        venue = ExtendedVenue(endpoints, credentials, now=Clock().now, nonces=_none)
+        await venue.open()
+        try:
+            if once:
+                return await empty_now(venue)
+            if trouble := await can_ask(venue):
+                _tell(f"guard: the venue does not answer now ({trouble}); watching all the same")
+            return await _watch(Guard(venue, _folder(config, credentials.vault), lambda told: _tell(f"guard: {told}")))
+        finally:
+            await venue.close()
+
+
+async def _watch(guard: Guard) -> tuple[bool, str]:
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(guard.watch(), name="guard")
+        _on_signals(lambda: _cancel(watching))
+        _tell("guard: watching")
+    if watching.cancelled():
+        return not guard.lost, "told to end; nobody watches the bot now"
+    return watching.result()
+
+
+def _cancel(task: asyncio.Task[tuple[bool, str]]) -> None:
+    task.cancel()
+
+
+def _none() -> int:
+    raise Withheld("the guard signs nothing")
 
 
 def _replay(path: Path) -> int:
@@ -168,14 +228,13 @@ async def _trade(config: Config, options: argparse.Namespace) -> int:
         path=folder / "bot.log", level=config.log_level.upper(), secrets=_secrets(credentials), screen=screen
     )
     async with _endpoints(config) as (endpoints, own):
-        # Two demos beside each other are fine as long as each has an exchange of its own.
-        lock = None if own else lock_account(f"{endpoints.rest} {credentials.api_key.get_secret_value()}")
-        try:
-            code, summary = await _live(config, options, credentials, endpoints, folder, fresh=own, recent=recent)
-        finally:
-            if lock is not None:
-                lock.release()
-            recent.close()
+        with _alone(folder, None if own else f"{endpoints.rest} {credentials.api_key.get_secret_value()}") as heartbeat:
+            try:
+                code, summary = await _live(
+                    config, options, credentials, endpoints, folder, heartbeat=heartbeat, recent=recent
+                )
+            finally:
+                recent.close()
     summary = msgspec.structs.replace(summary, reason=logs.Redactor(_secrets(credentials)).text(summary.reason))
     show_summary(summary, Console())
     if options.summary is not None:
@@ -183,6 +242,22 @@ async def _trade(config: Config, options: argparse.Namespace) -> int:
     if summary.reason:
         _say(summary.reason, code)
     return code
+
+
+@contextmanager
+def _alone(folder: Path, account: str | None) -> Iterator[Heartbeat | None]:
+    """Hold the lock of *account* and show signs of life. None: an exchange of our own, which ends with us; there two
+    demos beside each other are fine.
+    """
+    if account is None:
+        yield None
+        return
+    lock = lock_account(account)
+    try:
+        with Heartbeat(folder) as heartbeat:
+            yield heartbeat
+    finally:
+        lock.release()
 
 
 def _check_writable(folder: Path) -> None:
@@ -222,9 +297,10 @@ async def _live(
     endpoints: Endpoints,
     folder: Path,
     *,
-    fresh: bool,
+    heartbeat: Heartbeat | None,
     recent: logs.Recent,
 ) -> tuple[int, Summary]:
+    fresh = heartbeat is None  # the exchange is our own and new
     clock = Clock()
     run = _base36(clock.now() // 1_000_000)
     state = StateFile(folder / "state.json", fresh=fresh)
@@ -263,10 +339,15 @@ async def _live(
         config_hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
     )
     _on_signals(house.stop)
+    pulse = Pulse(house.works, heartbeat.beat if heartbeat else lambda: None)
     try:
+        pulse.start()
         await venue.open()
         summary = await house.live()
     finally:
+        pulse.stop()
+        if heartbeat is not None:
+            heartbeat.empty = house.empty
         picture.close()
         await venue.close()
         journal.close()

@@ -96,6 +96,15 @@ class House:
         """Ask the run to end: no new orders, cancel, verify, summary. Safe to call twice and from a signal handler."""
         self._stop.set()
 
+    def works(self) -> bool:
+        """Return whether every part works; a run that starts or leaves works as long as its loop turns."""
+        return bool(self.closing) or not self.watchdog.late(self.clock.now())
+
+    @property
+    def empty(self) -> bool | None:
+        """Whether the account was seen without an open order at the end; None if this run placed none."""
+        return None if self.closing == "starting" else self._open_orders == 0
+
     async def live(self) -> Summary:
         """Run until stopped, and return the summary. Raises ``Halt`` when the start is refused (nothing was placed
         then).

@@ -19,6 +19,7 @@ _JOURNAL = "tests/records/test_journal.py"
 _HISTORY = "tests/records/test_history.py"
 _LIFE = "tests/wire/test_life.py"
 _INPUT = "tests/wire/test_wrong_input.py"
+_GUARD = "tests/wire/test_guard_wire.py"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -110,9 +111,15 @@ FAULTS: dict[str, Row] = {
     "P3": Row("told to end at any moment", (f"{_LIFE}::test_a_signal_cancels_everything_and_ends_within_ten_seconds",)),
     "P4": Row(
         "the process hangs",
-        ("tests/runtime/test_deadman.py::test_when_somebody_is_late_nobody_arms_and_the_exchange_cancels_everything",),
+        (
+            "tests/runtime/test_deadman.py::test_when_somebody_is_late_nobody_arms_and_the_exchange_cancels_everything",
+            f"{_GUARD}::test_a_frozen_bot_and_then_a_dead_one_are_emptied_by_the_guard",
+        ),
     ),
-    "P5": Row("the guard beside the bot dies", lacking="the guard is not killed under a living bot yet"),
+    "P5": Row(
+        "the guard beside the bot dies",
+        (f"{_GUARD}::test_a_healthy_bot_is_not_disturbed_by_its_guard_nor_by_its_guards_death",),
+    ),
     "P6": Row("the loop stands still"),
     "P7": Row(
         "memory, descriptors or tasks grow",
@@ -221,7 +228,13 @@ FAULTS: dict[str, Row] = {
         "the wrong version is started",
         lacking="version and configuration are journalled; a first hour with smaller limits is not kept",
     ),
-    "H9": Row("told to end twice, or during the start"),
+    "H9": Row(
+        "told to end twice, or during the start",
+        (
+            f"{_GUARD}::test_told_to_end_twice_and_already_during_the_start_the_bot_ends_once_and_in_order",
+            f"{_GUARD}::test_the_operators_kill_empties_the_account_of_a_frozen_bot_and_may_be_pressed_twice",
+        ),
+    ),
     "H10": Row(
         "trading is resumed with the cause still there",
         (f"{_LIFE}::test_a_loss_beyond_the_limit_halts_and_stays_halted_until_cleared",),

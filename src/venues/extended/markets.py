@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from src.model.errors import Malformed
@@ -48,16 +48,20 @@ def listing(row: Row) -> Listing:
     tick, lot = decimal(need(rules, "minPriceChange")), decimal(need(rules, "minOrderSizeChange"))
     if tick <= 0 or lot <= 0:
         raise Malformed(f"tick {tick}, lot {lot}")
+    base, collateral = (decimal(need(chain, f"{asset}Resolution")) for asset in ("synthetic", "collateral"))
+    if min(base, collateral) < 1 or base != int(base) or collateral != int(collateral):
+        # Their signs are the signs of the amounts that we sign: a negative one would make of a buy a sale.
+        raise Malformed(f"resolutions {base} and {collateral}")
     instrument = Instrument(
         market=clean(need(row, "name"), 40),
         tick=tick,
         lot=lot,
-        min_lots=int((decimal(need(rules, "minOrderSize")) / lot).to_integral_value(ROUND_CEILING)),
-        max_order_usd=float(decimal(need(rules, "maxLimitOrderValue"))),
-        max_position_usd=float(decimal(need(rules, "maxPositionValue"))),
-        max_open_orders=int(decimal(need(rules, "maxNumOrders"))),
-        price_cap=float(decimal(need(rules, "limitPriceCap"))),
-        price_floor=float(decimal(need(rules, "limitPriceFloor"))),
+        min_lots=int((_amount(rules, "minOrderSize") / lot).to_integral_value(ROUND_CEILING)),
+        max_order_usd=float(_amount(rules, "maxLimitOrderValue")),
+        max_position_usd=float(_amount(rules, "maxPositionValue")),
+        max_open_orders=int(_amount(rules, "maxNumOrders")),
+        price_cap=float(_amount(rules, "limitPriceCap")),
+        price_floor=float(_amount(rules, "limitPriceFloor")),
         active=row.get("active") is True and row.get("status", "ACTIVE") == "ACTIVE" and not row.get("isRfq"),
     )
     return Listing(
@@ -66,9 +70,17 @@ def listing(row: Row) -> Listing:
         sizes=Grid(lot),
         synthetic_id=hexadecimal(need(chain, "syntheticId")),
         collateral_id=hexadecimal(need(chain, "collateralId")),
-        synthetic_resolution=int(decimal(need(chain, "syntheticResolution"))),
-        collateral_resolution=int(decimal(need(chain, "collateralResolution"))),
+        synthetic_resolution=int(base),
+        collateral_resolution=int(collateral),
     )
+
+
+def _amount(rules: Row, key: str) -> Decimal:
+    """Return a limit; one below zero limits nothing. Raises ``Malformed``."""
+    number = decimal(need(rules, key))
+    if number < 0:
+        raise Malformed(f"{key} {number}")
+    return number
 
 
 def fees(raw: Any) -> dict[str, Fees]:
@@ -76,7 +88,7 @@ def fees(raw: Any) -> dict[str, Fees]:
     if not isinstance(raw, list):
         raise Malformed("the list of fees is no list")
     return {
-        str(need(as_row(row), "market")): Fees(
+        clean(need(as_row(row), "market"), 40): Fees(
             maker=decimal(need(row, "makerFeeRate")), taker=decimal(need(row, "takerFeeRate"))
         )
         for row in raw

@@ -19,6 +19,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
 _KEEP_ALIVE_SECONDS = 90
 _MOST_BYTES = 16 * 2**20
 _MOST_WAIT_SECONDS = 600
+_LONGEST_DATE = 64
 _UNHANDLED_ERROR = "1006"  # the venue's own "something broke": the request may have been done
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -197,6 +198,6 @@ def _wait(retry_after: str) -> float:
 
 def _date(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError):
+        return parsedate_to_datetime(text[:_LONGEST_DATE]).timestamp()
+    except (ValueError, TypeError, OverflowError):  # a year, a day or a zone of twenty digits overflows
         return None

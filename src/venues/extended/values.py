@@ -23,6 +23,9 @@ _MOST_EXPONENT = 30
 _MOST_TEXT = 64
 _REMEMBERED = 2**13  # a live book has about 6,000 prices; twenty markets remember 30 MB at most
 _MOST_WORD = 200
+_MOST_DEPTH = 32  # of a message that is not typed; the venue's have 5
+_HEX = re.compile(r"(0x)?[0-9a-fA-F]{1,64}", re.ASCII)
+_FIELD = 2**251 + 17 * 2**192 + 1  # what is hexadecimal at this venue is an element of the Stark field
 _LEAST_MILLIS = 10**11  # a stamp below is in seconds: the documentation mixes the two
 
 
@@ -57,20 +60,32 @@ def nanoseconds(value: object) -> int:
     return value * (1_000_000 if value >= _LEAST_MILLIS else 1_000_000_000)
 
 
-def hexadecimal(value: Any) -> int:
-    """Return a 0x… number. Raises ``Malformed``."""
-    try:
-        return int(str(value)[:80], 16)
-    except ValueError:
-        raise Malformed(f"not a hex number: {clean(value, 40)!r}") from None
+def hexadecimal(value: object) -> int:
+    """Return a 0x… number that a signature can hold. Raises ``Malformed``."""
+    text = value if isinstance(value, str) else ""
+    if not _HEX.fullmatch(text) or (number := int(text, 16)) >= _FIELD:
+        raise Malformed(f"not a hex number of the Stark field: {clean(value, 40)!r}")
+    return number
 
 
 def decode(body: bytes) -> Any:
-    """Return *body* as plain JSON values. Raises ``Malformed``."""
+    """Return *body* as plain JSON values, nested 32 deep at most. Raises ``Malformed``."""
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except UNREADABLE as error:
         raise unreadable(body, error) from None
+    # With so few brackets it cannot be deep; only the others are looked through.
+    if body.count(b"[") + body.count(b"{") > _MOST_DEPTH and isinstance(value, dict | list) and _too_deep(value):
+        raise Malformed(f"a message of {len(body)} bytes nested more than {_MOST_DEPTH} deep")
+    return value
+
+
+def _too_deep(value: Any) -> bool:
+    parents = [value]
+    for _ in range(_MOST_DEPTH):
+        children = [child for node in parents for child in (node.values() if isinstance(node, dict) else node)]
+        parents = [child for child in children if isinstance(child, dict | list)]
+    return bool(parents)
 
 
 def as_row(value: Any) -> Row:

@@ -180,8 +180,8 @@ def read_price(frame: bytes, listing: Listing, now: int) -> Frame:
         raise Malformed(f"a price for {clean(data.get('m'), 40)!r} on the stream of {instrument.market}")
     price = dollars_to_ticks(need(data, "p"), instrument)
     stamp = nanoseconds(data.get("ts")) or nanoseconds(message.get("ts"))
-    kinds: dict[Any, type[MarkPrice] | type[IndexPrice]] = {"MP": MarkPrice, "IP": IndexPrice}
-    kind = kinds.get(message.get("type"))
+    kinds: dict[str, type[MarkPrice] | type[IndexPrice]] = {"MP": MarkPrice, "IP": IndexPrice}
+    kind = kinds.get(str(message.get("type")))
     if kind is None:
         raise Malformed(f"price message of unknown type {clean(message.get('type'), 40)!r}")
     return Frame(_seq(message), [kind(time=now, market=instrument.market, price=price, venue_time=stamp)])
@@ -232,15 +232,19 @@ def rows(
 def order(row: Row, listing: Listing, now: int) -> OrderUpdate:
     """Read one order (stream or REST). A status we do not know is OTHER; a TP/SL order has no price and gets 0."""
     reason = clean(row.get("statusReason") or "")
+    price = listing.prices.nearest(decimal(row.get("price") or 0))
+    size, filled = (listing.sizes.exact(decimal(row.get(key) or 0)) for key in ("qty", "filledQty"))
+    if min(price, size, filled) < 0:  # what counts in the limits must not subtract from them
+        raise Malformed(f"an order of {size} lots at {price}, {filled} filled")
     return OrderUpdate(
         time=now,
         market=listing.instrument.market,
         order_id=identifier(row.get("externalId")),
         venue_id=identifier(need(row, "id")),
         side=_side(row),
-        price=listing.prices.nearest(decimal(row.get("price") or 0)),
-        size=listing.sizes.exact(decimal(row.get("qty") or 0)),
-        filled=listing.sizes.exact(decimal(row.get("filledQty") or 0)),
+        price=price,
+        size=size,
+        filled=filled,
         state=_STATES.get(str(row.get("status")), VenueState.OTHER),
         reason="" if reason == "NONE" else reason,
         reduce_only=row.get("reduceOnly") is True,
@@ -252,8 +256,10 @@ def order(row: Row, listing: Listing, now: int) -> OrderUpdate:
 def fill(row: Row, listing: Listing, now: int) -> Fill:
     """Read one of our executions. The external id is on the stream (``externalOrderId``); by REST it may be empty."""
     price, size = decimal(need(row, "price")), decimal(need(row, "qty"))
-    if price <= 0 or size <= 0:
-        raise Malformed(f"an execution of {size} at {price}")
+    value = decimal(row["value"]) if row.get("value") is not None else price * size
+    fee = decimal(row.get("fee") or 0)
+    if price <= 0 or size <= 0 or abs(value - price * size) * 100 > value or abs(fee) > value:
+        raise Malformed(f"an execution of {size} at {price}, worth {value}, fee {fee}")
     return Fill(
         time=now,
         market=listing.instrument.market,
@@ -263,8 +269,8 @@ def fill(row: Row, listing: Listing, now: int) -> Fill:
         side=_side(row),
         price=listing.prices.nearest(price),
         size=listing.sizes.exact(size),
-        value_usd=decimal(row["value"]) if row.get("value") is not None else price * size,
-        fee_usd=decimal(row.get("fee") or 0),
+        value_usd=value,
+        fee_usd=fee,
         maker=row.get("isTaker") is False,
         kind=_KINDS.get(str(row.get("tradeType")), FillKind.OTHER),
         venue_time=nanoseconds(row.get("createdTime")),

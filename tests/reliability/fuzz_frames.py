@@ -1,0 +1,133 @@
+"""Damaged messages of the venue through the whole adapter: ``python -m tests.reliability.fuzz_frames --count 1000000``.
+
+The same seed and count read the same messages, in any number of ``--jobs``. A broken promise is printed with the last
+messages as literals for a test, and with the command that lives the same life again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import resource
+import sys
+import time
+import traceback
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import msgspec
+
+from tests.reliability.fuzz_script import recorded
+from tests.reliability.fuzz_world import Failed, life
+from tests.reliability.results import read, record
+
+FRAMES = 200  # damaged messages in one life
+MOST_GROWTH_MB = 150
+
+
+class Told(msgspec.Struct):
+    """What some lives have to tell; they add up."""
+
+    frames: int = 0
+    lives: int = 0
+    decisions: int = 0
+    orders: int = 0
+    streams_ended: int = 0
+    slowest_sec: float = 0.0
+    most_mb: float = 0.0
+    kinds: dict[str, int] = msgspec.field(default_factory=dict)
+    failures: list[str] = msgspec.field(default_factory=list)
+
+    def add(self, other: Told) -> None:
+        for name in ("frames", "lives", "decisions", "orders", "streams_ended"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.slowest_sec = max(self.slowest_sec, other.slowest_sec)
+        self.most_mb = max(self.most_mb, other.most_mb)
+        self.kinds = dict(Counter(self.kinds) + Counter(other.kinds))
+        self.failures += other.failures
+
+
+def memory_mb() -> float:
+    """Return the most memory this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def lives(seed: int, first: int, last: int, frames: int = FRAMES) -> Told:
+    """Live from *first* to *last*, this one excluded; memory must not grow from one to the next."""
+    logging.disable(logging.CRITICAL)
+    recordings = recorded()
+    told = Told()
+    settled = 0.0
+    for number in range(first, last):
+        try:
+            world = life(seed, number, frames, recordings)
+        except Failed as failed:
+            told.failures.append(f"{failed}\n{''.join(traceback.format_exception(failed.__cause__)[-4:])}")
+            continue
+        one = Told(world.script.frames, 1, world.decisions, world.placed, world.ended, world.slowest)
+        one.kinds = dict(world.script.kinds)
+        told.add(one)
+        told.most_mb = memory_mb()
+        settled = settled or (told.most_mb if number - first >= 30 else 0.0)
+        if settled and told.most_mb > settled + MOST_GROWTH_MB:
+            told.failures.append(f"memory grew from {settled:.0f} to {told.most_mb:.0f} MB by life {number}")
+            break
+    return told
+
+
+def run(seed: int, first: int, count: int, jobs: int) -> Told:
+    """Live *count* lives in *jobs* processes."""
+    share = -(-count // jobs)
+    parts = [(seed, at, min(at + share, first + count)) for at in range(first, first + count, share)]
+    if jobs == 1:
+        return lives(*parts[0])
+    told = Told()
+    with ProcessPoolExecutor(jobs) as pool:
+        for one in pool.map(lives, *zip(*parts, strict=True)):
+            told.add(one)
+    return told
+
+
+def main(arguments: list[str]) -> int:
+    """Return 0 when every promise held."""
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability.fuzz_frames", description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000, help="damaged messages, default 10000")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--skip", type=int, default=0, help="so many messages of the seed were read in an earlier part")
+    parser.add_argument("--life", type=int, help="live this one again and nothing else")
+    parser.add_argument("--add", action="store_true", help="add the figures to those of the earlier parts")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    if options.life is not None:
+        told = lives(options.seed, options.life, options.life + 1)
+    else:
+        told = run(options.seed, options.skip // FRAMES, -(-options.count // FRAMES), options.jobs)
+    print(*told.failures[:20], sep="\n\n")
+    figures: dict[str, Any] = {"seed": options.seed, "seconds": round(time.monotonic() - started)}
+    for name in ("frames", "lives", "decisions", "orders", "streams_ended"):
+        figures[name] = getattr(told, name)
+    figures |= {
+        "failures": len(told.failures),
+        "slowest_message_sec": round(told.slowest_sec, 3),
+        "most_mb": round(told.most_mb),
+    }
+    figures |= {
+        name: told.kinds.get(name, 0) for name in ("values and keys", "bytes", "replayed or skipped", "answers")
+    }
+    print(figures)
+    if options.life is None:
+        earlier = (read("fuzz_frames") if options.add else None) or {}
+        record("fuzz_frames", {name: _sum(name, value, earlier.get(name)) for name, value in figures.items()})
+    return 1 if told.failures else 0
+
+
+def _sum(name: str, value: Any, earlier: Any) -> Any:
+    if earlier is None or name == "seed":
+        return value
+    return max(value, earlier) if name in ("slowest_message_sec", "most_mb") else value + earlier
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

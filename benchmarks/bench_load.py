@@ -3,7 +3,7 @@
 ``python -m src.bot`` trades, journal and all, with a scripted exchange in another process; what it costs is read from
 outside, in /proc. The start is counted from the moment the process is asked for to the last market's first look at a
 good book, as the bot's journal has it, and to the last market's first order, as the exchange saw it. Between the two
-lie, by default, the ten seconds for which volatility is measured; at alpha 0 no price depends on it, and there are none.
+lie, by default, the ten seconds of measuring volatility; at alpha 0 no price depends on it, and there are none.
 """
 
 from __future__ import annotations

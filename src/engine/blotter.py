@@ -219,7 +219,7 @@ class _Record:
 class _Standing:
     """What follows from the orders as they stand: worked out once after a change, asked many times per decision."""
 
-    __slots__ = ("missing_lots", "open_lots", "own_levels", "two_sided", "working")
+    __slots__ = ("buys", "missing_lots", "open_lots", "own_levels", "sells", "two_sided", "working")
 
     def __init__(self, records: Mapping[str, _Record]) -> None:
         working: dict[str, WorkingOrder] = {}
@@ -237,6 +237,7 @@ class _Standing:
             if record.shown:
                 levels = self.own_levels[order.side]
                 levels[order.price] = levels.get(order.price, 0) + order.remaining
+        self.buys, self.sells = self.open_lots[Side.BUY], self.open_lots[Side.SELL]
         self.working = MappingProxyType(working)
         self.two_sided = len({order.side for order in working.values() if order.state is OrderState.LIVE}) == len(Side)
 
@@ -292,6 +293,11 @@ class Blotter:
     def open_lots(self, side: Side) -> int:
         """Return the lots of *side* that may still trade, or have traded unknown to us: what every limit must count."""
         return self._standing().open_lots[side]
+
+    def farthest_lots(self, position: int) -> int:
+        """Return the largest absolute position that *position* could become if one side's open orders all fill."""
+        standing = self._standing()
+        return max(abs(position + standing.buys), abs(position - standing.sells), abs(position))
 
     def missing_lots(self, side: Side) -> int:
         """Return the lots of *ended* orders of *side* that the venue says were filled but whose fills have not come."""

@@ -333,11 +333,8 @@ class Market:
 
     def worst_usd(self) -> float:
         """Return the largest absolute position value that could result if one side's open orders all fill."""
-        position = self.ledger.position
-        buys = position + self.blotter.open_lots(Side.BUY)
-        sells = position - self.blotter.open_lots(Side.SELL)
         # The desk asks every market at every decision of any, so the exact product of tick and lot is not made anew.
-        return max(abs(buys), abs(sells), abs(position)) * (self.price * self._unit_usd)
+        return self.blotter.farthest_lots(self.ledger.position) * (self.price * self._unit_usd)
 
     def doubts(self, now: int) -> list[str]:
         """Return the order ids the venue has to be asked about."""

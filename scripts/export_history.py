@@ -31,7 +31,6 @@ from src.records.export import (
     FUNDING,
     POSITIONS,
     TRADES,
-    WRITERS,
     Period,
     Row,
     Sheet,
@@ -40,17 +39,20 @@ from src.records.export import (
     moment,
     ordered,
     period,
+    streamed,
 )
 from src.records.history import refill
 from src.records.pages import Page, Pages, collect
 from src.records.store import Store
 from src.records.tables import open_database, reason
+from src.records.writers import WRITERS
 from src.venues.extended.past import Past, PastPage
 from src.venues.extended.rest import Rest
 from src.venues.extended.venue import MAINNET, TESTNET, Endpoints
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
+Order = Callable[[Iterable[Row], Sheet, Period], Iterable[Row]]
 Write = Callable[[Sheet, Iterable[Row]], None]
 
 
@@ -150,11 +152,12 @@ def _export(config: Config, options: argparse.Namespace) -> dict[str, int]:
     # What can be known to fail later is tried first: an empty table, written and taken away again.
     _check_output(options)
     counts: dict[str, int] = {}
+    # Our own rows come in order and once each; the venue's pages come newest first and may overlap.
+    order: Order = streamed if options.source == "local" else ordered
 
     def write(sheet: Sheet, rows: Iterable[Row]) -> None:
-        chosen = ordered(rows, sheet, periods[sheet.name])
-        WRITERS[options.format](options.output / f"{sheet.name}.{options.format}", sheet, chosen)
-        counts[sheet.name] = len(chosen)
+        path = options.output / f"{sheet.name}.{options.format}"
+        counts[sheet.name] = WRITERS[options.format](path, sheet, order(rows, sheet, periods[sheet.name]))
 
     if options.source == "local":
         _from_history(config, options, periods, write)

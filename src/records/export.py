@@ -1,22 +1,16 @@
-"""Tables for spreadsheets: trades, closed positions and funding as CSV or Parquet, the same bytes for the same rows.
+"""Tables for spreadsheets: trades, closed positions and funding, from the venue's pages or our own history.
 
-A row is a mapping from column to text, times being whole milliseconds; empty text is "not known". Numbers keep every
-digit: plain notation, no trailing zeros. Rows stand once each, in order of time, then id.
+A row is a mapping from column to text, times being whole milliseconds; empty text is "not known". Rows stand once each,
+in order of time, then id.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 import enum
-import importlib
-import io
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from pathlib import Path
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -30,9 +24,6 @@ Row = Mapping[str, Cell]
 
 LATEST: Final = 253_402_300_799_999  # the last millisecond of the year 9999, in which dates end
 _NANOSECONDS = 1_000_000  # in a millisecond
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet run a cell instead of showing it
-_PARQUET_SCALE = 18
 
 
 class Kind(enum.Enum):
@@ -221,7 +212,7 @@ def _payment(row: Mapping[str, Any]) -> Row:
     }
 
 
-# --- into files ------------------------------------------------------------------------------------------------------
+# --- in order --------------------------------------------------------------------------------------------------------
 
 
 def ordered(rows: Iterable[Row], sheet: Sheet, asked: Period) -> list[Row]:
@@ -230,97 +221,16 @@ def ordered(rows: Iterable[Row], sheet: Sheet, asked: Period) -> list[Row]:
     for row in rows:
         if asked.holds(row, sheet):
             once.setdefault(row[sheet.id], row)
-
-    def place(row: Row) -> tuple[int, int, str]:
-        number = str(row[sheet.id])
-        return int(row[sheet.time]), len(number), number  # as numbers: the shorter is the smaller
-
-    return sorted(once.values(), key=place)
+    return sorted(once.values(), key=lambda row: (int(row[sheet.time]), _rank(row, sheet)))
 
 
-def write_csv(path: Path, sheet: Sheet, rows: Sequence[Row]) -> None:
-    """Write *rows* to *path*, whole or not at all; a spreadsheet will take no cell for a formula. Raises OSError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(sheet.columns)
-    for row in rows:
-        writer.writerow([_shown(row[name], kind) for name, kind in sheet.columns.items()])
-    replace(path, text.getvalue().encode())
+def streamed(rows: Iterable[Row], sheet: Sheet, asked: Period) -> Iterator[Row]:
+    """Yield the same as ``ordered`` of *rows* that stand once each and by time: one millisecond is held at a time."""
+    held = (row for row in rows if asked.holds(row, sheet))
+    for _, together in groupby(held, key=lambda row: row[sheet.time]):
+        yield from sorted(together, key=lambda row: _rank(row, sheet))
 
 
-def write_parquet(path: Path, sheet: Sheet, rows: Sequence[Row]) -> None:
-    """Write *rows* to *path*, whole or not at all: numbers as decimal(38, 18), times as UTC milliseconds.
-
-    Raises ``ConfigError`` when pyarrow is missing or a number does not fit, OSError when the disk refuses.
-    """
-    try:
-        # An extra that few need, and without types.
-        arrow: Any = importlib.import_module("pyarrow")
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise ConfigError("--format", "parquet needs one more package; install it with: pip install pyarrow.") from None
-    kinds = {
-        Kind.TIME: arrow.timestamp("ms", tz="UTC"),
-        Kind.NUMBER: arrow.decimal128(38, _PARQUET_SCALE),
-        Kind.TEXT: arrow.string(),
-    }
-    columns = []
-    for name, kind in sheet.columns.items():
-        cells = [_typed(row[name], kind) for row in rows]
-        try:
-            columns.append(arrow.array(cells, kinds[kind]))
-        except arrow.ArrowInvalid:
-            raise ConfigError("--format", f"{name} has numbers too long for parquet; use --format csv.") from None
-    sink = io.BytesIO()
-    parquet.write_table(arrow.table(columns, names=list(sheet.columns)), sink)
-    replace(path, sink.getvalue())
-
-
-WRITERS: Final[Mapping[str, Callable[[Path, Sheet, Sequence[Row]], None]]] = {
-    "csv": write_csv,
-    "parquet": write_parquet,
-}
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put *content* at *path* so that a crash leaves the old file or the new one. Raises OSError."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def plain(number: str) -> str:
-    """Return *number* without exponent and trailing zeros, every other digit kept: 1.50 is 1.5, 1E-7 is 0.0000001."""
-    text = f"{Decimal(number):f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
-def iso(millis: int) -> str:
-    """Return 2026-11-21T04:08:03.125Z; an unknown time (0) is empty."""
-    if not millis:
-        return ""
-    when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=millis)
-    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{millis % 1000:03d}Z"
-
-
-def harmless(text: str) -> str:
-    """Return *text* so that a spreadsheet shows it: what looks like a formula gets an apostrophe, a number does not."""
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
-
-
-def _typed(cell: Cell, kind: Kind) -> Cell | Decimal | None:
-    """Return *cell* for a typed file, where what is not known is null."""
-    if kind is Kind.TEXT:
-        return cell
-    return (Decimal(cell) if kind is Kind.NUMBER else cell) if cell else None
-
-
-def _shown(cell: Cell, kind: Kind) -> str:
-    if kind is Kind.TIME:
-        return iso(int(cell))
-    return plain(str(cell)) if kind is Kind.NUMBER and cell != "" else harmless(str(cell))
+def _rank(row: Row, sheet: Sheet) -> tuple[int, str]:
+    number = str(row[sheet.id])
+    return len(number), number  # as numbers: the shorter is the smaller

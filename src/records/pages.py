@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from src.records.export import Row, replace
+from src.records.export import Row
+from src.records.writers import replace
 
 
 class Page(msgspec.Struct, frozen=True):

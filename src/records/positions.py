@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -55,7 +56,7 @@ class ClosedPosition(msgspec.Struct, frozen=True, kw_only=True):
 def closed_positions(
     fills: Iterable[Row], payments: Sequence[Row], openings: Mapping[str, Row] | None = None
 ) -> Iterator[ClosedPosition]:
-    """Yield the positions that *fills* of one market, oldest first, have opened and closed.
+    """Yield the positions that *fills* of one market, oldest first like *payments*, have opened and closed.
 
     *openings* tell by run what the account held at its start. Where that is not what the earlier fills add up to (they
     were made elsewhere, or before the history began), it is believed, at the venue's average price and without fees.
@@ -64,6 +65,7 @@ def closed_positions(
     """
     held: _Position | None = None
     run = ""
+    paid = _Paid(payments)
     for row in fills:
         if row["run"] != run:
             run = row["run"]
@@ -75,7 +77,7 @@ def closed_positions(
             held.fill(side, closing, part, fee)
             size, value, fee = size - closing, value - part, Decimal(0)
             if not held.size:
-                yield _closed(held, row, payments)
+                yield _closed(held, row, paid)
                 held = None
         if size:
             held = held or _Position(row["trade_id"], row["venue_time"], side)
@@ -97,10 +99,22 @@ def _checked(held: _Position | None, first: Row, opening: Row | None) -> _Positi
     return found
 
 
-def _closed(held: _Position, last: Row, payments: Sequence[Row]) -> ClosedPosition:
+class _Paid:
+    """The funding *payments*, oldest first, for sums between two moments."""
+
+    def __init__(self, payments: Sequence[Row]) -> None:
+        self._times = [row["venue_time"] for row in payments]
+        self._amounts = [row["amount"] for row in payments]
+
+    def between(self, first: int, last: int) -> Decimal:
+        """Return the sum of what was paid from *first* to *last*, both included."""
+        return sum(self._amounts[bisect_left(self._times, first) : bisect_right(self._times, last)], Decimal(0))
+
+
+def _closed(held: _Position, last: Row, payments: _Paid) -> ClosedPosition:
     trades = held.sold - held.bought
     opened, closed = held.opened, last["venue_time"]
-    paid = sum((row["amount"] for row in payments if opened <= row["venue_time"] <= closed), Decimal(0))
+    paid = payments.between(opened, closed)
     entry = held.exits - held.direction * trades
     return ClosedPosition(
         position_id=held.position_id,

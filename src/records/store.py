@@ -11,7 +11,7 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, Table, func, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from src.model.actions import Decision
@@ -23,7 +23,7 @@ from src.records.tables import fills, funding, openings, orders, pnl_minutes
 
 MINUTE = 60_000_000_000
 RECORDED = (Opened, Rules, Decision, Answer, OrderUpdate, OpenOrders, OrderAbsent, Fill, FundingPaid)
-_AT_ONCE = 5_000  # rows read from a large table at a time
+PAGE = 5_000  # rows of one query
 _LATEST = 2**63 - 1  # the year 2262, and the largest whole number of both engines
 
 
@@ -175,11 +175,11 @@ class Store:
 
     def fills(self, market: str, first: int, last: int) -> Iterator[dict[str, Any]]:
         """Yield the executions in *market* from *first* to *last* (venue time, ns, both included), oldest first."""
-        return self._read(period(fills, self.account, market, between=(first, last)))
+        return self._pages(fills, market, first, last)
 
     def funding(self, market: str, first: int, last: int) -> Iterator[dict[str, Any]]:
         """Yield the funding payments of *market* from *first* to *last* (venue time, ns), oldest first."""
-        return self._read(period(funding, self.account, market, between=(first, last)))
+        return self._pages(funding, market, first, last)
 
     def openings(self, market: str) -> dict[str, dict[str, Any]]:
         """Return what each run began with in *market*, by run."""
@@ -190,25 +190,46 @@ class Store:
         """Return every row of *table*, in the order of its key: for small tables and tests."""
         return list(self._read(select(table).where(table.c.account == self.account).order_by(*table.primary_key)))
 
+    def _pages(self, table: Table, market: str, first: int, last: int) -> Iterator[dict[str, Any]]:
+        """Yield the rows page by page: no query is long, and between two of them no transaction is open."""
+        after: Key | None = None
+        while True:
+            rows = list(self._read(page(table, self.account, market, between=(first, last), after=after)))
+            yield from rows
+            if len(rows) < PAGE:
+                return
+            after = rows[-1]["venue_time"], rows[-1][_number(table).name]
+
     def _read(self, statement: Select[Any]) -> Iterator[dict[str, Any]]:
         with self.engine.connect() as connection:
-            for row in connection.execution_options(yield_per=_AT_ONCE).execute(statement):
+            for row in connection.execute(statement):
                 yield row._asdict()
 
 
-def period(table: Table, account: str, market: str, *, between: tuple[int, int]) -> Select[tuple[Any, ...]]:
-    """Return the query of an export: the rows of *market* at the venue times *between*, by the index on both.
+Key = tuple[int, str]  # where a row stands in a table: venue time and id
 
-    Within one millisecond they are ordered by id; of two numbers the shorter is the smaller.
+
+def page(
+    table: Table, account: str, market: str, *, between: tuple[int, int], after: Key | None = None
+) -> Select[tuple[Any, ...]]:
+    """Return a query of an export: the next ``PAGE`` rows of *market* at the venue times *between*, behind *after*.
+
+    Within one moment they are ordered by id; of two numbers the shorter is the smaller. The index on market and time
+    leads to the first row of any page, so none costs more than another.
     """
     first, last = (min(time, _LATEST) for time in between)
-    number = list(table.primary_key)[1]
-    mine = (
-        table.c.account == account,
-        table.c.market == market,
-        table.c.venue_time.between(first, last),
-    )
-    return select(table).where(*mine).order_by(table.c.venue_time, func.length(number), number)
+    number, time = _number(table), table.c.venue_time
+    mine = [table.c.account == account, table.c.market == market]
+    if after is not None:
+        first = after[0]
+        mine.append(or_(time > first, tuple_(func.length(number), number) > (len(after[1]), after[1])))
+    order = time, func.length(number), number
+    return select(table).where(*mine, time.between(first, last)).order_by(*order).limit(PAGE)
+
+
+def _number(table: Table) -> Column[Any]:
+    """Return the column of the venue's id."""
+    return list(table.primary_key)[1]
 
 
 def _execution(fill: Fill, order_id: str, rules: Instrument, run: str) -> dict[str, Any]:

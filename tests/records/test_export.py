@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
+import weakref
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,18 +25,15 @@ from src.records.export import (
     TRADES,
     Period,
     check_market,
-    harmless,
-    iso,
     local_rows,
     moment,
     ordered,
     period,
-    plain,
-    write_csv,
-    write_parquet,
+    streamed,
 )
 from src.records.store import Store
 from src.records.tables import open_database
+from src.records.writers import harmless, iso, plain, write_csv, write_parquet
 
 ALWAYS = Period(0, LATEST)
 
@@ -252,6 +251,40 @@ def test_parquet_without_its_package_says_what_to_install(tmp_path, monkeypatch)
         write_parquet(tmp_path / "t", TRADES, [])
 
 
+class _Counted(dict):
+    """A row whose life can be watched."""
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("write", [write_csv, write_parquet])
+def test_however_many_rows_only_a_handful_is_held(tmp_path, monkeypatch, write):
+    """Of 500 rows never more than a group of 20 and the next one live at once, and 500 are told and written."""
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr("src.records.writers._PARQUET_GROUP", 20)
+    alive: weakref.WeakSet[_Counted] = weakref.WeakSet()
+    most = 0
+
+    def rows() -> Iterator[_Counted]:
+        nonlocal most
+        for number in range(500):
+            row = _Counted(trade(number, str(number)))
+            alive.add(row)
+            most = max(most, len(alive))
+            yield row
+
+    assert 500 == write(tmp_path / "trades", TRADES, rows())
+    assert most <= 42
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 2_000)), unique_by=lambda row: row[1]), st.integers(0, 3))
+def test_rows_that_come_by_time_are_streamed_in_the_order_of_the_export(rows, first):
+    """By time they may come with their ids in any order: streaming gives what sorting all of them gives."""
+    told = [trade(time, str(number)) for time, number in sorted(rows, key=lambda row: row[0])]
+
+    assert ordered(told, TRADES, Period(first, 4)) == list(streamed(told, TRADES, Period(first, 4)))
+
+
 # --- from our own history --------------------------------------------------------------------------------------------
 
 
@@ -285,7 +318,7 @@ def test_the_history_is_told_in_the_venues_shape(tmp_path):
     asked = {"trades": Period(2, 3), "positions": ALWAYS, "funding": Period(3, 3)}
     sheets = {sheet.name: list(rows) for sheet, rows in local_rows(store, "ETH-USD", asked)}
     for sheet, rows in local_rows(store, "ETH-USD", dict.fromkeys(sheets, ALWAYS)):
-        write_csv(tmp_path / sheet.name, sheet, ordered(rows, sheet, ALWAYS))
+        write_csv(tmp_path / sheet.name, sheet, streamed(rows, sheet, ALWAYS))
     store.close()
 
     assert [1, 1, 0] == [len(rows) for rows in sheets.values()]

@@ -12,6 +12,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import orjson
+
 Spot = tuple[Any, Any]  # a container and the key or index in it
 
 
@@ -29,7 +31,16 @@ class Twice(tuple[tuple[str, Any], ...]):
 
 def dump(tree: Any) -> bytes:
     """Return *tree* as JSON; lone surrogates are written as escapes."""
-    return "".join(_texts(tree)).encode()
+    try:
+        return orjson.dumps(tree, default=_as_it_stands, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+    except TypeError:  # too deep, or a number or a text that JSON has and this library has not
+        return "".join(_texts(tree)).encode()
+
+
+def _as_it_stands(node: Any) -> orjson.Fragment:
+    if isinstance(node, Raw | Twice):
+        return orjson.Fragment("".join(_texts(node)).encode())
+    raise TypeError
 
 
 def _texts(tree: Any) -> Iterator[str]:

@@ -16,6 +16,7 @@ second, in ticks.
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
@@ -103,16 +104,16 @@ class EfficientPrice:
 
     def advance(self, seconds: float) -> None:
         """Move on by *seconds* (exact for the volatility, Euler for the price: steps are tens of milliseconds)."""
-        params, gauss = self._params, self._random.gauss
-        decay = math.exp(-seconds / params.vol_memory_sec)
-        self._log_vol = self._log_vol * decay + params.vol_spread * math.sqrt(1 - decay * decay) * gauss(0.0, 1.0)
+        params, gauss, exp, sqrt = self._params, self._random.gauss, math.exp, math.sqrt
+        decay = exp(-seconds / params.vol_memory_sec)
+        self._log_vol = self._log_vol * decay + params.vol_spread * sqrt(1 - decay * decay) * gauss(0.0, 1.0)
         # Less half the spread squared, so that the mean volatility is the parameter's own.
-        now = self._volatility * params.volatility * math.exp(self._log_vol - params.vol_spread**2 / 2)
-        move = now * math.sqrt(seconds) * gauss(0.0, 1.0)
+        now = self._volatility * params.volatility * exp(self._log_vol - params.vol_spread**2 / 2)
+        move = now * sqrt(seconds) * gauss(0.0, 1.0)
         if self._random.random() < params.jumps_per_sec * seconds:
             move += self._volatility * params.jump * gauss(0.0, 1.0)
-        self.value *= math.exp(move)
-        self.lagged += (self.value - self.lagged) * (1 - math.exp(-seconds / params.lag_sec))
+        self.value *= exp(move)
+        self.lagged += (self.value - self.lagged) * (1 - exp(-seconds / params.lag_sec))
 
 
 class Crowd:
@@ -145,6 +146,7 @@ class Crowd:
         self._funding = self._random.gauss(0.0, params.funding_spread)
         self._publish_at = start
         self._deed: _Deed = self._open
+        self._deeds = (self._quote, self._leave, self._pull, self._look, self._noise, self._chase)
         self.next_time: int | None = start
 
     def act(self, exchange: Exchange) -> None:
@@ -159,21 +161,24 @@ class Crowd:
     def _draw(self) -> None:
         """Choose the next deed and its time by the rates as they stand."""
         params = self._params
-        deeds: tuple[tuple[float, _Deed], ...] = (
-            (2 * params.quotes_per_sec, self._quote),
-            (len(self._quotes) / params.life_sec, self._leave),
-            (params.pulls_per_sec, self._pull),
-            (params.looks_per_sec, self._look),
-            (params.noise_per_sec + self._excess, self._noise),
-            (params.momentum_per_sec, self._chase),
-        )
-        total = sum(rate for rate, _ in deeds)
+        total = 0.0
+        sums: list[float] = []
+        for rate in (
+            2 * params.quotes_per_sec,
+            len(self._quotes) / params.life_sec,
+            params.pulls_per_sec,
+            params.looks_per_sec,
+            params.noise_per_sec + self._excess,
+            params.momentum_per_sec,
+        ):
+            total += rate
+            sums.append(total)
         due = self._now + max(1, int(self._random.expovariate(total) * _SECOND))
         if due >= self._publish_at:
             # Forgetful clocks may be drawn afresh after an interruption.
             self.next_time, self._deed = max(self._now, self._publish_at), self._publish
             return
-        (self._deed,) = self._random.choices([deed for _, deed in deeds], [rate for rate, _ in deeds])
+        self._deed = self._deeds[bisect(sums, self._random.random() * total, 0, len(sums) - 1)]
         self.next_time = due
 
     # --- liquidity providers -----------------------------------------------------------------------------------------

@@ -46,7 +46,11 @@ class AtExchange(Court):
         world, exchange = self._world, self._world.exchange
         now = world.seconds()
         for name, marks in self._marks.items():
-            mark = exchange.listing(name).instrument.ticks_float(exchange.mark(name))
+            exact = exchange.mark(name)
+            known, mark = self._mark.get(name, (None, 0.0))
+            if exact is not known:
+                mark = exchange.listing(name).instrument.ticks_float(exact)
+                self._mark[name] = exact, mark
             if not marks or marks[-1][1] != mark:
                 self.add_mark(name, mark)
         if exchange.deadline is not None:

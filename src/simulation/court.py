@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 
 import msgspec
 
@@ -44,6 +45,7 @@ class Court(Ears):
         self._left: dict[str, float] = {}
         self._born: dict[str, float] = {}
         self._marks: dict[str, deque[tuple[float, float]]] = {name: deque() for name in world.markets}
+        self._mark: dict[str, tuple[Decimal, float]] = {}  # at the last look, in dollars and in ticks
         self._last_fed: dict[tuple[str, str], float] = {}
         self._requests: deque[float] = deque()
         self._strange: dict[str, tuple[str, int]] = {}  # trades of other hands that the bot has not heard of

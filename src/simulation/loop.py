@@ -14,10 +14,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from contextvars import Context
+from heapq import heappop, heappush
 from random import Random
 from typing import Any, NoReturn, TypeVar
 
 _Result = TypeVar("_Result")
+_RESOLUTION_SEC = 1e-9
 _JITTER_SEC = 1e-6  # below it two timers count as simultaneous
 
 
@@ -25,11 +27,10 @@ class Deadlock(RuntimeError):
     """Every task waits and no timer is set: in real time the program would hang for ever."""
 
 
-class _Jump(selectors.BaseSelector):
-    """A selector that never blocks: asked to wait, it moves the clock instead."""
+class _Sockets(selectors.BaseSelector):
+    """A selector of nothing: no socket ever becomes ready, and nobody asks."""
 
     def __init__(self) -> None:
-        self.elapsed = 0.0
         self._keys: dict[int, selectors.SelectorKey] = {}
 
     def register(self, fileobj: object, events: int, data: object = None) -> selectors.SelectorKey:
@@ -46,10 +47,6 @@ class _Jump(selectors.BaseSelector):
         return self._keys
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise Deadlock("deadlock: every task waits and nothing is scheduled")
-        if timeout > 0:
-            self.elapsed += timeout
         return []
 
     def close(self) -> None:
@@ -65,22 +62,36 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     _ready: deque[asyncio.Handle]
 
     def __init__(self, *, start: float = 1_700_000_000.0, seed: int | None = None) -> None:
-        self._jump = _Jump()
+        self._elapsed = 0.0
         self._start = round(start * 1_000_000_000)
         self._chance = None if seed is None else Random(f"loop {seed}")
-        super().__init__(self._jump)
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._set = 0  # timers so far: those of the same time come in the order in which they were set
+        super().__init__(_Sockets())
 
     def time(self) -> float:
         """Return the virtual monotonic time in seconds."""
-        return self._jump.elapsed
+        return self._elapsed
 
     def now(self) -> int:
         """Return the virtual wall clock in nanoseconds since the epoch."""
-        return self._start + round(self._jump.elapsed * 1_000_000_000)
+        return self._start + round(self._elapsed * 1_000_000_000)
 
     def stall(self, seconds: float) -> None:
         """Let time pass while nobody runs, as a blocked loop or a suspended process would."""
-        self._jump.elapsed += seconds
+        self._elapsed += seconds
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
+        """Call *callback* in the next round."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call *callback* in *delay* seconds."""
+        return self.call_at(self._elapsed + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -88,15 +99,45 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Call *callback* at *when*; simultaneous timers come in an order that the seed chooses."""
         if self._chance is not None:
             when += self._chance.random() * _JITTER_SEC
-        return super().call_at(when, callback, *args, context=context)
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._set += 1
+        heappush(self._timers, (when, self._set, handle))
+        return handle
 
     def _run_once(self) -> None:
-        if self._chance is not None and len(self._ready) > 1:
-            ready = list(self._ready)
-            self._chance.shuffle(ready)
-            self._ready.clear()
-            self._ready.extend(ready)
-        super()._run_once()  # type: ignore[misc]
+        """Run what is ready; when nothing is, the clock jumps to the next timer. Half the standard round's cost."""
+        ready = self._ready
+        if not ready:
+            self._jump_ahead()
+        elif self._chance is not None and len(ready) > 1:
+            shuffled = list(ready)
+            self._chance.shuffle(shuffled)
+            ready.clear()
+            ready.extend(shuffled)
+        self._fall_due()
+        for _ in range(len(ready)):
+            handle: Any = ready.popleft()
+            if not handle._cancelled:
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self.call_exception_handler({"message": f"exception in {handle!r}", "exception": error})
+
+    def _jump_ahead(self) -> None:
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heappop(timers)
+        if not timers:
+            raise Deadlock("deadlock: every task waits and nothing is scheduled")
+        self._elapsed += max(0.0, timers[0][0] - self._elapsed)
+
+    def _fall_due(self) -> None:
+        """Move the timers that are due to what is ready."""
+        timers, now = self._timers, self._elapsed + _RESOLUTION_SEC
+        while timers and timers[0][0] < now:
+            self._ready.append(heappop(timers)[2])
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., object], *args: object) -> NoReturn:
         """Refuse: a thread ends when it likes, so no two runs would be the same."""

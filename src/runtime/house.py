@@ -17,6 +17,7 @@ from src.engine.quoting import QuotingParams
 from src.engine.reconcile import ExecutionParams
 from src.engine.risk import LossState, TradingState, Trip
 from src.engine.watchdog import Watchdog
+from src.model.actions import OrderState
 from src.model.errors import Halt, Rejected, Throttled, Unanswered
 from src.model.facts import Fill, Opened
 from src.model.snapshot import DeskView
@@ -33,6 +34,7 @@ from src.runtime.trader import Trader
 from src.venues.protocol import Venue
 
 LOSSES_EVERY = 5 * SEC  # the peak may rise every second, and each save is a sync of the disk
+LEAVING_ROUNDS = 3  # of emptying the book: each takes two seconds and a look
 IN_FLIGHT_WAIT = 2.0  # seconds granted at exit to requests that have left
 
 log = structlog.get_logger()
@@ -296,8 +298,24 @@ class House:
             waited += 0.05
 
     async def _leave(self) -> None:
-        """Cancel everything, ask until nothing is open, and only then disarm; else the venue's timer does it for us."""
+        """Cancel everything, ask until nothing is open, and only then disarm; else the venue's timer does it for us.
+
+        What was under way may land after the book was emptied; it is emptied anew when that is seen, and what lands
+        later still is the timer's business.
+        """
         self.closing = self.closing or "stopping"
+        for _ in range(LEAVING_ROUNDS):
+            if not await self._empty():
+                return
+            if await self._all_ended():
+                await self._disarm()
+                return
+            if self.unexpected is not None or not self._landed():
+                break
+        log.warning("dead-man's-switch stays armed: a request of ours may still arrive")
+
+    async def _empty(self) -> bool:
+        """Cancel everything and note whether anything is open after all."""
         left = await empty_book(self.venue)
         if left is None or left:
             self._open_orders = len(left) if left is not None else None
@@ -306,11 +324,17 @@ class House:
                 f"{what} are still open; the venue's dead-man timer stays armed and cancels everything within "
                 f"{self.plan.dead_man_sec} s"
             )
-            return
+            return False
         self._open_orders, self._left = 0, ""
-        if not await self._all_ended():
-            log.warning("dead-man's-switch stays armed: a request of ours may still arrive")
-            return
+        return True
+
+    def _landed(self) -> bool:
+        """Whether an order of ours is in the book for all we know, although the book was empty a moment ago."""
+        assert self.desk is not None
+        orders = [order for market in self.desk.markets.values() for order in market.blotter.working.values()]
+        return any(order.state is OrderState.LIVE for order in orders)
+
+    async def _disarm(self) -> None:
         try:
             await self.deadman.disarm()
         except (Unanswered, Throttled, Rejected) as error:

@@ -84,7 +84,11 @@ class AtBot(Court):
         if healed and summary.remainder != Decimal(0):
             self.violate("I7", f"{summary.remainder} USD remain unexplained at a calm end")
         left = [order.external_id for order in self._world.exchange.open_orders(ACCOUNT)]
-        if summary.open_orders_at_exit == 0 and any(self.is_ours(name) for name in left):
+        # The summary speaks of the last look; what was under way for longer than is granted is the timer's affair.
+        armed = self._world.exchange.deadline is not None
+        if summary.open_orders_at_exit == 0 and any(
+            self.is_ours(name) and not (armed and self._landed_late(name)) for name in left
+        ):
             self.violate("I6", f"the summary says that nothing is open, but {left} are")
         if healed and summary.open_orders_at_exit != 0:
             self.violate("I6", f"{summary.open_orders_at_exit} orders open at a calm end")

@@ -23,9 +23,10 @@ class AtExchange(Court):
             return
         self.orders += 1
         self._world.note("accepted", request.external_id, request.side.name, request.price, request.size)
-        standing = [other for other in self._world.exchange.standing if self._counts(other)]
         if not self._counts(order):
             return
+        known = self._strangers.get(request.external_id, frozenset())
+        standing = [other for other in self._world.exchange.standing if self._sent(other) or _name(other) in known]
         same_market = [other for other in standing if other.request.market == request.market]
         self._judge_room(request, standing)
         self._judge_crossing(request.market, same_market)
@@ -53,29 +54,22 @@ class AtExchange(Court):
                 self._mark[name] = exact, mark
             if not marks or marks[-1][1] != mark:
                 self.add_mark(name, mark)
-        if exchange.deadline is not None:
-            self._unarmed_lie = False
-            return
-        if "V23" in world.active:
-            self._unarmed_lie = True
-        if self._unarmed_lie:
+        if exchange.deadline is not None or world.lied:
             return
         for order in exchange.standing:
             name = order.request.external_id
             if self.is_ours(name) and name in self._born and not self._landed_late(name):
                 self.violate("I3", f"{name} rests although the dead-man timer is off at {now:.3f} s")
 
-    def _landed_late(self, name: str) -> bool:
-        """Whether the order came to rest later than the bot's own margin before the timer allows for."""
-        return self._born[name] - self._left.get(name, 0.0) > self._margin
-
     def _counts(self, order: Order) -> bool:
-        """Whether the living run can know of *order*: it sent it, or has found it."""
-        name = order.request.external_id
-        if name.startswith(f"xmm{self._run}-"):
-            return True
+        """Whether the living run answers for *order*: it sent it, or has found it."""
         desk = self._house.desk if self._house is not None else None
-        return desk is not None and name in desk.markets[order.request.market].blotter.working
+        return self._sent(order) or (
+            desk is not None and _name(order) in desk.markets[order.request.market].blotter.working
+        )
+
+    def _sent(self, order: Order) -> bool:
+        return _name(order).startswith(f"xmm{self._run}-")
 
     def _unheard(self, market: str) -> int:
         """Return the lots, without sign, that other hands traded and the bot cannot know yet."""
@@ -133,3 +127,7 @@ class AtExchange(Court):
         low, high = min(marks) * (1 - collar) - 1, max(marks) * (1 + collar) + 1
         if not low <= request.price <= high:
             self.violate("I10", f"{request.external_id} at {request.price}, marks of late give {low:.1f} to {high:.1f}")
+
+
+def _name(order: Order) -> str:
+    return order.request.external_id

@@ -45,6 +45,9 @@ class AtWire(Court):
             return
         if house.closing:
             self.violate("I6", f"{action.order_id} leaves while {house.closing}")
+        working = [name for market in house.desk.markets.values() for name in market.blotter.working]
+        if others := frozenset(name for name in working if not name.startswith(f"xmm{self._run}-")):
+            self._strangers[action.order_id] = others
         self._judge_state(house, action)
         self._judge_ages(action)
 

@@ -43,6 +43,7 @@ class Court(Ears):
         self._run = ""
         self._used: set[str] = set()
         self._left: dict[str, float] = {}
+        self._strangers: dict[str, frozenset[str]] = {}  # orders of other hands that the run knew when it sent this one
         self._born: dict[str, float] = {}
         self._marks: dict[str, deque[tuple[float, float]]] = {name: deque() for name in world.markets}
         self._mark: dict[str, tuple[Decimal, float]] = {}  # at the last look, in dollars and in ticks
@@ -52,7 +53,6 @@ class Court(Ears):
         self._filled: dict[str, int] = {}
         self._ended: dict[str, OrderState] = {}
         self._books = 0
-        self._unarmed_lie = False
 
     def enter(self, house: House | None, run: str = "") -> None:
         """From now on judge *house*."""
@@ -82,3 +82,7 @@ class Court(Ears):
 
     def _lowest(self, market: str) -> float:
         return min(mark for _, mark in self._marks[market])
+
+    def _landed_late(self, name: str) -> bool:
+        """Whether the order came to rest later than the bot's own margin before the timer allows for."""
+        return self._born[name] - self._left.get(name, 0.0) > self._margin

@@ -49,6 +49,8 @@ class Knobs(msgspec.Struct, frozen=True):
     poll_sec: float = 10.0
     retain: int = 5_000
     torn_ms: float = 50.0  # what a killed process loses of its journal
+    markets: int = 2
+    bustle: float = 1.0  # how often the crowd acts, as a share of the demo's
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -173,6 +175,8 @@ def _knobs(chance: Random) -> Knobs:
         poll_sec=rarely(10.0, 3.0),
         retain=int(rarely(5_000, 50)),
         torn_ms=rarely(50.0, 0.0, 1_000.0),
+        markets=chance.choice((1, 2, 2)),
+        bustle=chance.choice((0.05, 0.2, 0.5, 1.0)),
     )
 
 

@@ -122,9 +122,9 @@ class Requests(Link):
         self._ears.at("arm")
 
     def _arm(self, seconds: int) -> None:
-        if self._world.strikes("V23"):
-            return
-        self._exchange.arm(ACCOUNT, seconds)
+        self._world.lied = self._world.strikes("V23") is not None
+        if not self._world.lied:
+            self._exchange.arm(ACCOUNT, seconds)
 
     # --- the life of a request ---------------------------------------------------------------------------------------
 

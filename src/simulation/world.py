@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from src.model.actions import Side
-from src.sandbox.crowd import Crowd
+from src.sandbox.crowd import DEMO, Crowd, CrowdParams
 from src.sandbox.exchange import Exchange
 from src.sandbox.floor import Floor
 from src.sandbox.listings import LISTINGS
@@ -26,7 +26,7 @@ from src.simulation.plan import CHANCES, Fault, Schedule
 ACCOUNT = 7
 DEPOSIT = Decimal(10_000)
 SEC = 1_000_000_000
-STEP_SEC = 0.05  # between two looks at the floor; what travels arrives at its own time
+STEP_SEC = 0.1  # between two looks at the floor; what travels arrives at its own time
 STRANGER = "xmmghost"  # an order in our name that no run of ours sent
 _TRACE = 50
 
@@ -123,17 +123,23 @@ class World:
         self.start = loop.now()
         self.chance = Random(f"world {schedule.seed}")
         funding = schedule.knobs.funding_sec
-        listings = [msgspec.structs.replace(each, funding_interval_sec=funding) for each in LISTINGS[:2]]
+        listings = [
+            msgspec.structs.replace(each, funding_interval_sec=funding) for each in LISTINGS[: schedule.knobs.markets]
+        ]
         self.markets = tuple(listing.instrument.market for listing in listings)
         self.exchange = Stage(listings, start=self.start)
         self.exchange.world = self
         self.exchange.add_account(ACCOUNT, DEPOSIT)
-        crowds = [Crowd(self.exchange, name, seed=schedule.seed, start=self.start) for name in self.markets]
+        params = _crowd(schedule.knobs.bustle)
+        crowds = [
+            Crowd(self.exchange, name, seed=schedule.seed, start=self.start, params=params) for name in self.markets
+        ]
         self.floor = Floor(self.exchange, crowds)
         self.hits: Counter[str] = Counter()
         self.active: dict[str, list[Fault]] = {}
         self.trace: deque[tuple[int, str, tuple[Any, ...]]] = deque(maxlen=_TRACE)
         self.clock_offset = 0.0  # ours minus the venue's, seconds, of the next run
+        self.lied = False  # the latest arming was acknowledged and not done
         self.untold = False  # what happens now is not told to the account
         self.listeners: list[Callable[[Private, int], None]] = []
         self.matching: deque[tuple[int, int]] = deque()  # (when, venue id) of accepted orders, first in first out
@@ -290,3 +296,16 @@ class World:
     def touch(self, market: str, side: Side) -> int | None:
         """Return the displayed best price of *side*."""
         return self.exchange.best(market)[0 if side is Side.BUY else 1]
+
+
+def _crowd(bustle: float) -> CrowdParams:
+    """Return a crowd that does everything *bustle* times as often as the demo's, in a book as full as there."""
+    return msgspec.structs.replace(
+        DEMO,
+        quotes_per_sec=DEMO.quotes_per_sec * bustle,
+        life_sec=DEMO.life_sec / bustle,
+        pulls_per_sec=DEMO.pulls_per_sec * bustle,
+        noise_per_sec=DEMO.noise_per_sec * bustle,
+        momentum_per_sec=DEMO.momentum_per_sec * bustle,
+        looks_per_sec=DEMO.looks_per_sec * bustle,
+    )

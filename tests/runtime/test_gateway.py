@@ -54,6 +54,7 @@ async def test_an_order_is_sent_before_it_is_accepted_and_then_stands_in_the_boo
     """SENT, then ACCEPTED with the venue's id of the order that the exchange lists."""
     async with desk() as d:
         assert await d.send(place()) == [Outcome.SENT, Outcome.ACCEPTED]
+        await asyncio.sleep(0.01)  # it is matched a moment after it has been accepted
         (order,) = d.stage.open()
         sent, accepted = d.answers
         assert (accepted.venue_id, accepted.order_id) == (str(order.venue_id), order.external_id)

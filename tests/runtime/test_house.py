@@ -363,6 +363,28 @@ async def test_while_a_request_may_still_land_the_timer_stays_armed():
 
 
 @virtual
+async def test_what_lands_while_the_bot_leaves_is_cancelled_too(monkeypatch: pytest.MonkeyPatch):
+    """Both quotes fly for 3 s and land 1 s after the book was found empty: it is emptied anew, then disarmed."""
+    async with scene() as s:
+        house = s.house()
+        execute = s.venue.execute
+
+        async def slow(action: Any, permit: Callable[[], str | None]) -> str:
+            assert permit() is None
+            await asyncio.sleep(3.0)
+            return await execute(action, lambda: None)
+
+        monkeypatch.setattr(s.venue, "execute", slow)
+        async with living(house) as life:
+            await s.until(lambda: len(working(house, BTC, OrderState.PENDING)) == 2)
+            house.stop()
+            summary = await life
+            assert (summary.state, summary.open_orders_at_exit, s.open()) == ("DONE", 0, [])
+            assert summary.orders.sent == 2
+            assert not s.exchange.armed
+
+
+@virtual
 async def test_a_disarming_that_is_not_answered_spoils_nothing(monkeypatch: pytest.MonkeyPatch):
     """The timer then fires at an empty book: DONE."""
     async with scene() as s:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -50,7 +51,7 @@ class Simulation(Runs):
             while self.world.seconds() < self.schedule.seconds:
                 await self._one_run(group)
             await self._recover(group)
-            await self._die_and_return(group)
+            await self._finish(group)
             pump.cancel()
         self._judge_trades()
         return self._result()
@@ -62,15 +63,15 @@ class Simulation(Runs):
         self.injector.heal()
         healed_at = self.world.seconds()
         await self._until_well(group, healed_at)
-        if self.life is None:
+        if (life := self.life) is None or life.task is None:
             return
         good = looks = 0
         until = self.world.seconds() + CALM_SEC
-        while self.world.seconds() < until and self.life is not None:
-            await self._watch(self.life, LOOK_SEC)
+        while self.world.seconds() < until and not life.task.done():
+            await self._watch(life, LOOK_SEC)
             looks += 1
             good += not self._unquoted()
-        self.uptime = good / looks
+        self.uptime = good / max(1, looks)
 
     async def _until_well(self, group: asyncio.TaskGroup, since: float) -> None:
         lacking = "no run"
@@ -114,7 +115,7 @@ class Simulation(Runs):
                     return f"no quote: {name} {side.name} ({'; '.join(gates)})"
         return ""
 
-    async def _die_and_return(self, group: asyncio.TaskGroup) -> None:
+    async def _finish(self, group: asyncio.TaskGroup) -> None:
         """Kill the bot: its orders must be gone within the countdown and 2 s. Then one calm run, ended in order."""
         if self.life is not None:
             life = self.life
@@ -133,6 +134,11 @@ class Simulation(Runs):
         assert life.task is not None
         while self.world.seconds() < until and not life.task.done():
             await self._watch(life, LOOK_SEC)
+        await self._end_in_order(life)
+
+    async def _end_in_order(self, life: Life) -> None:
+        """Tell a calm run to end, and judge how it does."""
+        assert life.task is not None
         life.stop(self.world.seconds())
         await asyncio.wait({life.task}, timeout=30.0)
         if not life.task.done():
@@ -177,13 +183,13 @@ class Simulation(Runs):
         )
 
 
-def simulate(schedule: Schedule) -> Result:
+def simulate(schedule: Schedule, kind: Callable[[Schedule, VirtualLoop], Simulation] = Simulation) -> Result:
     """Live *schedule* and return what came of it; the same schedule gives the same result, everywhere."""
 
     async def go() -> Result:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        simulation = Simulation(schedule, loop)
+        simulation = kind(schedule, loop)
         with quiet(lambda text: simulation.world.note("log", text)):
             return await simulation.go()
 

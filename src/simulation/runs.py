@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Callable
 from random import Random
 
-from src.engine.risk import LossState, TradingState
+from src.engine.risk import LossState, TradingState, Trip
 from src.model.errors import Halt
 from src.model.summary import Summary
 from src.runtime.clock import Clock
@@ -54,11 +55,11 @@ class Runs:
         await self._pause(self.chance.uniform(0.2, 1.0) if not life.killed else self.chance.choice((0.3, 2.0, 14.0)))
 
     def _begin(self, group: asyncio.TaskGroup) -> Life:
-        tape, name = Tape(), f"r{len(self.tapes)}"
+        tape, name = self._tape(), f"r{len(self.tapes)}"
         start = self.world.now() + round(self.world.clock_offset * SEC)
         self.world.clock_offset = 0.0  # noticed and put right after this start
         clock = Clock(start)
-        wire = Wire(self.world, self.truth, clock.now, Random(f"wire {self.schedule.seed} {name}"))
+        wire = self._wire(clock.now, Random(f"wire {self.schedule.seed} {name}"))
         journalled = next(filter(None, (old.fills() for old in reversed(self.tapes))), [])
         self.tapes.append(tape)
         house = House(
@@ -69,6 +70,7 @@ class Runs:
             journal=tape,
             journalled=journalled,
             loss=self.losses,
+            tripped=lambda trip: None if wire.dead else self._tripped(trip),
             losses=lambda losses: None if wire.dead else self._remember(losses),
         )
         life = self.life = Life(house, wire, tape, name, self.world.seconds())
@@ -77,6 +79,16 @@ class Runs:
         self.world.note("begins", name)
         life.task = group.create_task(_live(house), name=f"life {name}")
         return life
+
+    def _tape(self) -> Tape:
+        return Tape()
+
+    def _wire(self, now: Callable[[], int], jitter: Random) -> Wire:
+        return Wire(self.world, self.truth, now, jitter)
+
+    def _tripped(self, trip: Trip) -> None:
+        """Note a halt; whoever operates the bot clears it when he restarts a halted run."""
+        self.world.note("trips", trip.state.value, trip.reason)
 
     def _remember(self, losses: LossState) -> None:
         self.losses = losses

@@ -20,6 +20,7 @@ _HISTORY = "tests/records/test_history.py"
 _LIFE = "tests/wire/test_life.py"
 _INPUT = "tests/wire/test_wrong_input.py"
 _GUARD = "tests/wire/test_guard_wire.py"
+_CRASH = "tests/simulation/test_crash.py::test_a_run_killed_at_any_point_is_followed_by_a_sound_one"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -107,7 +108,7 @@ FAULTS: dict[str, Row] = {
     "V27": Row("no margin for new orders"),
     "V28": Row("the rate limit is lowered without notice"),
     "P1": Row("a part of the bot dies"),
-    "P2": Row("kill -9 or power loss at any point"),
+    "P2": Row("kill -9 or power loss at any point", (_CRASH,)),
     "P3": Row("told to end at any moment", (f"{_LIFE}::test_a_signal_cancels_everything_and_ends_within_ten_seconds",)),
     "P4": Row(
         "the process hangs",
@@ -169,7 +170,7 @@ FAULTS: dict[str, Row] = {
     ),
     "D2": Row(
         "power loss tears the last record",
-        (f"{_JOURNAL}::test_the_torn_tail_of_an_earlier_run_is_cut_at_the_next_start",),
+        (f"{_JOURNAL}::test_the_torn_tail_of_an_earlier_run_is_cut_at_the_next_start", _CRASH),
     ),
     "D3": Row("the disk is slow", (f"{_JOURNAL}::test_a_disk_that_does_not_answer_is_told_after_five_seconds",)),
     "D4": Row(

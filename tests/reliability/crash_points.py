@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from typing import Any
 
 import msgspec
 
@@ -40,9 +41,9 @@ def kill(point: str, seed: int, power: bool) -> Kill:
 
 
 def kills(first: int, seeds: int, jobs: int) -> Iterator[Kill]:
-    """Yield what came of every point, seed and kind of death."""
-    work = list(product(POINTS, range(first, first + seeds), (False, True)))
-    points, numbers, powers = zip(*work, strict=True)
+    """Yield what came of every point and kind of death, one seed after the other."""
+    work = list(product(range(first, first + seeds), POINTS, (False, True)))
+    numbers, points, powers = zip(*work, strict=True)
     if jobs == 1:
         yield from map(kill, points, numbers, powers)
         return
@@ -50,41 +51,64 @@ def kills(first: int, seeds: int, jobs: int) -> Iterator[Kill]:
         yield from pool.map(kill, points, numbers, powers, chunksize=4)
 
 
+class Tally:
+    """What has come of the kills so far."""
+
+    def __init__(self) -> None:
+        self.reached: Counter[str] = Counter()
+        self.failed: list[Kill] = []
+        self.runs = 0
+        self.simulated = 0.0
+        self._started = time.monotonic()
+
+    def add(self, done: Kill) -> None:
+        """Count one kill, and say aloud what it broke."""
+        self.runs += 1
+        self.simulated += done.simulated
+        self.reached[done.point] += done.reached
+        if done.broken:
+            self.failed.append(done)
+            print(f"{_name(done)}: {done.broken[0]}", flush=True)
+
+    def never(self) -> list[str]:
+        """Return the points at which nobody was killed."""
+        return [point for point in POINTS if not self.reached[point]]
+
+    def figures(self, first: int) -> dict[str, Any]:
+        """Return what the report needs; *first* is the first seed."""
+        return {
+            "points": len(POINTS),
+            "first_seed": first,
+            "seeds": self.runs // (2 * len(POINTS)),
+            "runs": self.runs,
+            "restarts": self.reached.total(),
+            "least_per_point": min(self.reached[point] for point in POINTS),
+            "violations": len(self.failed),
+            "failed": [_name(each) for each in self.failed[:20]],
+            "never_reached": self.never(),
+            "simulated_hours": round(self.simulated / 3600, 1),
+            "wall_sec": round(time.monotonic() - self._started),
+        }
+
+
+def _name(done: Kill) -> str:
+    return f"{done.point}, seed {done.seed}, {'power loss' if done.power else 'kill -9'}"
+
+
 def main(arguments: list[str]) -> int:
-    """Run, print what failed, leave the figures; return the exit status."""
+    """Kill, print what failed, leave the figures after each seed; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.crash_points", description=__doc__)
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1, help="the first")
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args(arguments)
-    started = time.monotonic()
-    reached: Counter[str] = Counter()
-    failed: list[Kill] = []
-    runs, simulated = 0, 0.0
+    tally = Tally()
     for done in kills(options.seed, options.seeds, options.jobs):
-        runs += 1
-        simulated += done.simulated
-        reached[done.point] += done.reached
-        if done.broken:
-            failed.append(done)
-            print(f"{done.point}, seed {done.seed}{', power' if done.power else ''}: {done.broken[0]}", flush=True)
-    never = [point for point in POINTS if not reached[point]]
-    figures = {
-        "points": len(POINTS),
-        "seeds": options.seeds,
-        "first_seed": options.seed,
-        "runs": runs,
-        "restarts": reached.total(),
-        "least_per_point": min(reached[point] for point in POINTS),
-        "violations": len(failed),
-        "failed": [f"{each.point}, seed {each.seed}{', power' if each.power else ''}" for each in failed[:20]],
-        "never_reached": never,
-        "simulated_hours": round(simulated / 3600, 1),
-        "wall_sec": round(time.monotonic() - started),
-    }
-    record("crash_points", figures)
-    print(*(f"{name}: {value}" for name, value in figures.items()), sep="\n")
-    return 1 if failed or never else 0
+        tally.add(done)
+        if tally.runs % (2 * len(POINTS)) == 0:
+            record("crash_points", tally.figures(options.seed))
+    print(*(f"{name}: {value}" for name, value in tally.figures(options.seed).items()), sep="\n")
+    return 1 if tally.failed or tally.never() else 0
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ env: $(STAMP) ## create .venv from the hash-pinned lock (does nothing when it is
 $(STAMP): requirements/test.txt
 	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11, 3.12 or 3.13 is needed; try: make PYTHON=python3.12')"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/test.txt
+	$(BIN)/python -m pip install --quiet --quiet --require-hashes -r requirements/test.txt
 	@cp requirements/test.txt $@
 
 run: env ## start the bot, e.g. make run ARGS="--for 60"
@@ -41,13 +41,12 @@ lint: env ## check style, types and the arrows between rooms
 	$(BIN)/python -m mypy --strict src scripts
 	$(BIN)/lint-imports
 
-BENCHMARKS := book socket order decision rest growth journal history
-bench: env $(SDK_STAMP) ## run every benchmark and print its table, e.g. make bench ARGS=--quick
-	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.bench_$$name $(ARGS) || exit 1; done
+bench: env $(SDK_STAMP) ## run the benchmarks and print one table, e.g. make bench ARGS="order rest --quick"
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 $(SDK_STAMP): requirements/bench-sdk.txt
 	$(PYTHON) -m venv --clear $(dir $@)
-	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --require-hashes -r requirements/bench-sdk.txt
+	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --quiet --require-hashes -r requirements/bench-sdk.txt
 	@cp requirements/bench-sdk.txt $@
 
 format: env ## rewrite the code in the project's style

@@ -1,22 +1,23 @@
-"""What the journal costs a decision: book frame → fact → decision, with the records on and off by turns.
+"""What the records cost a decision: book frame → fact → decision, with journal and history on and off by turns.
 
-Frames come at a pace, as on a wire, so that the journal's thread has to share the interpreter with the deciding one as
-it does in the bot. Both sides see the same frames and must decide the same.
+Frames come at a pace, as on a wire, so that the records' threads have to share the interpreter with the deciding one as
+they do in the bot. Both sides see the same frames and must decide the same.
 """
 
 from __future__ import annotations
 
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from benchmarks.frames import MARKET, listing, tape
-from benchmarks.measure import Row, fair, percentile, show
+from benchmarks.measure import Row, fair, median_ratio, percentile, show
 from src.engine.desk import Desk
 from src.engine.market import SEC, Market
 from src.engine.quoting import QuotingParams
@@ -32,12 +33,14 @@ from src.model.facts import (
     OrderUpdate,
     Outcome,
     Position,
+    Rules,
     Stream,
     StreamUp,
     VenueState,
     Verb,
 )
 from src.model.instrument import Fees, Traits
+from src.records.history import Both, History
 from src.records.journal import Entry, FileJournal, Journal
 from src.runtime.clock import Clock
 from src.runtime.gateway import Gateway
@@ -50,6 +53,8 @@ START = 1_790_000_000 * SEC
 STEP = SEC // 10  # between two frames, for the engine
 WARM_UP = 600  # frames: volatility needs ten seconds
 TURN = 200  # frames
+ROUND = 10  # turns of each side, whose 2,000 frames give one 99th percentile
+FEES = Fees(Decimal(0), Decimal("0.00025"))
 LIMITS = RiskLimits(max_net_position_usd=1000, max_total_position_usd=2000, max_order_usd=500)
 
 
@@ -130,7 +135,7 @@ class Contender:
             limits=LIMITS,
             traits=Traits(edits=True, dead_man=True, requests_per_minute=1000, max_fee_in_order=True),
             instrument=self._rules.instrument,
-            fees=Fees(Decimal(0), Decimal("0.00025")),
+            fees=FEES,
             order_life=300 * SEC,
         )
         desk = Desk({MARKET: market}, LIMITS)
@@ -171,9 +176,14 @@ class Contender:
 
 
 @contextmanager
-def file_journal() -> Iterator[FileJournal]:
+def records(*, history: bool) -> Iterator[Journal]:
+    """Give a journal on disk, and with *history* the database beside it, as the bot keeps them."""
     with tempfile.TemporaryDirectory() as folder:
-        journal = FileJournal(Path(folder), "b", now=time.monotonic_ns)
+        journal: Journal = FileJournal(Path(folder), "b", now=time.monotonic_ns)
+        if history:
+            journal = Both(journal, History(None, Path(folder), account="demo", run="b"))
+            rules = listing()
+            journal.append(Rules(time=START, market=MARKET, instrument=rules.instrument, fees=FEES))
         try:
             yield journal
         finally:
@@ -181,55 +191,91 @@ def file_journal() -> Iterator[FileJournal]:
             assert not journal.failure, journal.failure
 
 
-def spans(contender: Contender, frames: Sequence[bytes], pace: float) -> list[int]:
+class Spans(NamedTuple):
+    """Nanoseconds for each frame: of the decision alone, and from the moment the frame was due."""
+
+    taken: list[int]
+    late: list[int]
+
+
+def spans(contender: Contender, frames: Sequence[bytes], pace: float) -> Spans:
     """Return how long *contender* took over each of *frames*, one every *pace* seconds (0: as fast as it can)."""
-    taken = []
+    found = Spans([], [])
+    due = time.perf_counter_ns()
     for frame in frames:
-        taken.append(contender.see(frame))
+        found.taken.append(contender.see(frame))
+        found.late.append(time.perf_counter_ns() - due)
+        due = time.perf_counter_ns() + int(pace * 1e9)
         if pace:
             time.sleep(pace)
-    return taken
+    return found
 
 
-def compare(frames: Sequence[bytes], pace: float) -> tuple[list[int], list[int]]:
-    """Return the nanoseconds of each decision with the records on, and with them off.
+def compare(frames: Sequence[bytes], pace: float, *, history: bool) -> tuple[list[Spans], list[Spans]]:
+    """Return the figures of each round with the records on, and with them off.
 
-    They take short turns, so that whatever else the machine does meanwhile disturbs both alike.
+    They take short turns within a round, so that whatever else the machine does meanwhile disturbs both alike.
     """
-    with file_journal() as journal, fair():
+    with records(history=history) as journal, fair():
         contenders = Contender(journal), Contender(NoJournal())
         for each in contenders:
             spans(each, frames[:WARM_UP], 0)
-        figures: tuple[list[int], list[int]] = ([], [])
+        rounds: tuple[list[Spans], list[Spans]] = ([], [])
         for number, begin in enumerate(range(WARM_UP, len(frames), TURN)):
             for which in (0, 1) if number % 2 == 0 else (1, 0):
-                figures[which].extend(spans(contenders[which], frames[begin : begin + TURN], pace))
-                time.sleep(0.1)  # what the journal still writes is not the other's burden
+                if number % ROUND == 0:
+                    rounds[which].append(Spans([], []))
+                for whole, more in zip(
+                    rounds[which][-1], spans(contenders[which], frames[begin : begin + TURN], pace), strict=True
+                ):
+                    whole.extend(more)
+                time.sleep(0.1)  # what the records still write is not the other's burden
             decided = contenders[0].market.last
             assert decided == contenders[1].market.last, "the records have changed a decision"
         assert decided is not None
         assert decided.quotes, "nothing was quoted, so nothing was measured"
-        return figures
+        return rounds
 
 
 def measure(quick: bool) -> list[Row]:
     """Measure at the pace of a busy pair of markets, and without a pause."""
-    frames = tape(WARM_UP + (2 if quick else 160) * TURN).frames
+    frames = tape(WARM_UP + (2 if quick else 12 * ROUND) * TURN).frames
+    both, journal = compare(frames, 0.001, history=True), compare(frames, 0.001, history=False)
+    without_pause = compare(frames, 0.0, history=True)
     return [
-        row("nearly 1,000 frames a second", *compare(frames, 0.001), target=True),
-        row("frames without a pause", *compare(frames, 0.0), target=False),
+        row("all records", "nearly 1,000 frames a second", *taken(both), target=True),
+        row("journal alone", "nearly 1,000 frames a second", *taken(journal), target=True),
+        row("all records", "frames without a pause", *taken(without_pause), target=False),
+        row("all records", "from the moment the frame was due", *late(both), target=False),
     ]
 
 
-def row(words: str, on: list[int], off: list[int], *, target: bool) -> Row:
-    """Return the row of one comparison."""
-    middle, tail = (percentile(on, share) / percentile(off, share) for share in (0.5, 0.99))
+def taken(rounds: tuple[list[Spans], list[Spans]]) -> tuple[list[list[int]], list[list[int]]]:
+    return [each.taken for each in rounds[0]], [each.taken for each in rounds[1]]
+
+
+def late(rounds: tuple[list[Spans], list[Spans]]) -> tuple[list[list[int]], list[list[int]]]:
+    return [each.late for each in rounds[0]], [each.late for each in rounds[1]]
+
+
+def row(what: str, words: str, on: list[list[int]], off: list[list[int]], *, target: bool) -> Row:
+    """Return the row of one comparison: each percentile is the median over the rounds."""
+    figures = {share: [[percentile(each, share) for each in side] for side in (on, off)] for share in (0.5, 0.99)}
+    middle, tail = (median_ratio(*figures[share]) for share in (0.5, 0.99))
     ours, baseline = (
-        f"p50 {percentile(taken, 0.5) / 1e3:.0f} µs, p99 {percentile(taken, 0.99) / 1e3:.0f} µs" for taken in (on, off)
+        ", ".join(
+            f"p{share * 100:.0f} {statistics.median(sides[side]) / 1e3:.0f} µs" for share, sides in figures.items()
+        )
+        for side in (0, 1)
     )
-    what = f"frame → decision, journal on against off ({words})"
-    ratio = f"p50 {middle:.3f}, p99 {tail:.3f}"
-    return Row(what, ours, baseline, ratio, "p99 ≤ 1.05" if target else "–", tail <= 1.05 if target else None)
+    return Row(
+        f"frame → decision, {what} on against off ({words})",
+        ours,
+        baseline,
+        f"p50 {middle:.3f}, p99 {tail:.3f}",
+        "p99 ≤ 1.05" if target else "–",
+        tail <= 1.05 if target else None,
+    )
 
 
 if __name__ == "__main__":

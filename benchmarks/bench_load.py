@@ -29,7 +29,7 @@ from src.records.segments import segments_in
 
 ROOT = Path(__file__).resolve().parents[1]
 PACE = 100.0
-READY = 6.0  # seconds from the start to the window that is measured, if nothing has to warm up
+READY = 3.0  # seconds from the start to the window that is measured, if nothing has to warm up
 WARM_UP = 10.0  # seconds of volatility
 NO_BOOK = ("book", "mark", "position")  # what the gates begin with while there is nothing to look at
 
@@ -80,7 +80,7 @@ def bot(path: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
 
 def live(markets: int, window: float, *, alpha: float) -> Seen:
     """Let the bot trade *markets* markets, and watch it for *window* seconds once all of them quote."""
-    ready = READY + (WARM_UP if alpha else 0.0)
+    ready = READY + (WARM_UP + 3.0 if alpha else 0.0)
     frames = round((ready + window + 10) * PACE)
     with tempfile.TemporaryDirectory() as folder, exchange(frames=frames, markets=markets, pace=PACE) as url:
         path = configuration(url, markets, Path(folder), alpha)

@@ -36,6 +36,7 @@ class History:
 
     BOUND = 100_000  # entries waiting for a database that does not keep up; beyond it we stop rather than grow
     RETRY = 1.0  # seconds between two attempts to write
+    GATHER = 0.25  # seconds; every transaction takes the interpreter from whoever decides, so there are few
     CLOSE = 15.0  # seconds for what is left
 
     def __init__(self, dsn: str | None, folder: Path, *, account: str, run: str) -> None:
@@ -106,14 +107,19 @@ class History:
                     break
 
     def _next(self) -> list[Entry]:
-        """Wait for news and return what has gathered; nothing means the end."""
-        batch: list[Entry] = []
-        while (entry := self._queue.get()) is not None:
+        """Wait for news, and a moment more for what follows it; return what has gathered. Nothing means the end."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        if self._queue.qsize() < BATCH:
+            self._closing.wait(self.GATHER)
+        batch = [first]
+        while len(batch) < BATCH and not self._queue.empty():  # only this thread takes out
+            entry = self._queue.get()
+            if entry is None:
+                self._queue.put(None)  # the end comes after this batch
+                break
             batch.append(entry)
-            if len(batch) == BATCH or self._queue.empty():
-                return batch
-        if batch:
-            self._queue.put(None)  # the end comes after this batch
         return batch
 
     def _write(self, batch: list[Entry]) -> bool:

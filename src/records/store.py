@@ -167,11 +167,18 @@ class Store:
     def markets(self) -> list[str]:
         """Return every market that has traded or paid funding."""
         with self.engine.connect() as connection:
-            names = [
-                connection.execute(select(table.c.market).where(table.c.account == self.account).distinct()).scalars()
-                for table in (fills, funding)
-            ]
-            return sorted({name for found in names for name in found})
+            return sorted({name for table in (fills, funding) for name in self._markets(connection, table)})
+
+    def _markets(self, connection: Connection, table: Table) -> Iterator[str]:
+        """Yield each market of *table*: one leap through its index for each, instead of a walk over every row."""
+        name = ""
+        while True:
+            later = table.c.account == self.account, table.c.market > name
+            found: str | None = connection.execute(select(func.min(table.c.market)).where(*later)).scalar()
+            if found is None:
+                return
+            name = found
+            yield name
 
     def fills(self, market: str, first: int, last: int) -> Iterator[dict[str, Any]]:
         """Yield the executions in *market* from *first* to *last* (venue time, ns, both included), oldest first."""
@@ -202,8 +209,10 @@ class Store:
 
     def _read(self, statement: Select[Any]) -> Iterator[dict[str, Any]]:
         with self.engine.connect() as connection:
-            for row in connection.execute(statement):
-                yield row._asdict()
+            found = connection.execute(statement)
+            names = tuple(found.keys())
+            for row in found:
+                yield dict(zip(names, row, strict=True))
 
 
 Key = tuple[int, str]  # where a row stands in a table: venue time and id

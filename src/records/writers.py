@@ -35,8 +35,10 @@ def write_csv(path: Path, sheet: Sheet, rows: Iterable[Row]) -> int:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(sheet.columns)
-        for count, row in enumerate(rows, 1):  # noqa: B007 - told in the end
-            writer.writerow([_shown(row[name], kind) for name, kind in sheet.columns.items()])
+        columns = [(name, _SHOWN[kind]) for name, kind in sheet.columns.items()]
+        for row in rows:
+            writer.writerow([shown(row[name]) for name, shown in columns])
+            count += 1
         text.detach()  # flushed; the file itself is not ours to close
     return count
 
@@ -136,7 +138,12 @@ def _typed(cell: Cell, kind: Kind) -> Cell | Decimal | None:
     return (Decimal(cell) if kind is Kind.NUMBER else cell) if cell else None
 
 
-def _shown(cell: Cell, kind: Kind) -> str:
-    if kind is Kind.TIME:
-        return iso(int(cell))
-    return plain(str(cell)) if kind is Kind.NUMBER and cell != "" else harmless(str(cell))
+def _number(cell: Cell) -> str:
+    return plain(str(cell)) if cell != "" else ""
+
+
+_SHOWN: Final[Mapping[Kind, Callable[[Cell], str]]] = {
+    Kind.TIME: lambda cell: iso(int(cell)),
+    Kind.NUMBER: _number,
+    Kind.TEXT: lambda cell: harmless(str(cell)),
+}

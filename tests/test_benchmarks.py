@@ -55,12 +55,12 @@ def test_the_socket_is_compared_with_the_sdk():
 
 def test_one_command_runs_those_that_are_named_into_one_table():
     """Two names, one header, the rows of both."""
-    done = run("benchmarks", "--quick", "decision", "rest")
+    done = run("benchmarks", "--quick", "decision", "growth")
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(HEADER) == 1
     assert "book frame → decision" in done.stdout
-    assert "REST round trip" in done.stdout
+    assert "containers over" in done.stdout
 
 
 def test_a_benchmark_that_is_none_is_refused_with_those_there_are():

@@ -17,6 +17,7 @@ from src.engine.watchdog import Watchdog
 from src.model.errors import Rejected, Throttled, Unanswered
 from src.model.facts import AnyFact, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
 from src.records.journal import Journal
+from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
 from src.runtime.rate import Priority, RateBudget
 from src.runtime.streams import follow
@@ -78,6 +79,8 @@ class Account:
         """Tell our orders from others' on the same account: those are left alone, and said aloud, unless told to
         cancel.
         """
+        if is_canary(order.order_id):
+            return False  # it is watched where it was sent
         if is_ours(order.order_id) or self._cancel_foreign:
             return True
         trader = self._traders.get(order.market)

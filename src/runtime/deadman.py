@@ -55,20 +55,23 @@ class DeadMan:
                 await self.arm()
             await asyncio.sleep(self.seconds / 3)
 
-    async def arm(self) -> bool:
-        """Restart the venue's timer; return whether the venue confirmed it. After ``disarm`` nothing is sent."""
+    async def arm(self, seconds: int | None = None) -> bool:
+        """Restart the venue's timer, for once with another countdown of *seconds*; return whether the venue confirmed
+        it. After ``disarm`` nothing is sent.
+        """
+        seconds = self.seconds if seconds is None else seconds
         async with self._turn:
             if self._over:
                 return False
             await self._rate.take(Priority.DEAD_MAN)
             sent = self._clock.now()
             try:
-                await self._venue.arm(self.seconds)
+                await self._venue.arm(seconds)
             except (Unanswered, Throttled, Rejected) as error:
                 self._rate.heed(error)
                 log.warning("dead-man's-switch not confirmed", reason=str(error))
                 return False
-            self.armed_until = sent + self.seconds * SEC
+            self.armed_until = sent + seconds * SEC
             return True
 
     async def disarm(self) -> None:

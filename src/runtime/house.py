@@ -24,6 +24,7 @@ from src.model.snapshot import DeskView
 from src.model.summary import Summary
 from src.records.journal import Journal
 from src.runtime.account import Account
+from src.runtime.canary import Canary
 from src.runtime.clock import Clock
 from src.runtime.deadman import DeadMan
 from src.runtime.gateway import Gateway
@@ -76,6 +77,7 @@ class House:
         self.rate = RateBudget(venue.traits.requests_per_minute, clock.now)
         self.watchdog = Watchdog()
         self.deadman = DeadMan(venue, self.rate, self.watchdog, clock, plan.dead_man_sec)
+        self.canary = Canary(venue, self.deadman, rate=self.rate, clock=clock, run=run, hindrance=self._hindrance)
         self.desk: Desk | None = None
         self._run = run
         self._journal = journal
@@ -190,7 +192,7 @@ class House:
             gateway = Gateway(self.venue, self.rate, self.clock, group)
             traders = {name: self._trader(market, desk, gateway) for name, market in desk.markets.items()}
             account = self._account(desk, traders)
-            tasks = [group.create_task(self.deadman.run(), name="dead-man")]
+            tasks = [group.create_task(self._keep_armed(desk), name="dead-man")]
             tasks += account.start(group)
             for trader in traders.values():
                 tasks += trader.start(group)
@@ -239,7 +241,16 @@ class House:
 
     def closed(self) -> str:
         """Return why nothing may be placed now, or ""; the runtime's own gates, asked again just before each write."""
-        return self._journal.failure or self._failing() or self.closing or self.deadman.closed() or self.rate.closed()
+        return self._hindrance() or self.canary.closed() or self.deadman.closed() or self.rate.closed()
+
+    def _hindrance(self) -> str:
+        """Return why not even a test order may leave, or ""."""
+        return self._journal.failure or self._failing() or self.closing or (self._halted.is_set() and "halted") or ""
+
+    async def _keep_armed(self, desk: Desk) -> None:
+        """First see that the dead-man's switch works, then keep it armed."""
+        await self.canary.prove(desk.markets)
+        await self.deadman.run()
 
     async def _until_stopped(self) -> None:
         try:
@@ -344,7 +355,7 @@ class House:
         """Wait a moment until every order of ours is known to have ended: one without an answer could still land."""
         assert self.desk is not None
         waited = 0.0
-        while any(market.blotter.working for market in self.desk.markets.values()):
+        while self.canary.at_large or any(market.blotter.working for market in self.desk.markets.values()):
             if self.unexpected is not None or waited >= IN_FLIGHT_WAIT:
                 return False
             await asyncio.sleep(0.05)

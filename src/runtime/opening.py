@@ -19,6 +19,7 @@ from src.model.actions import Cancel
 from src.model.errors import Halt, Rejected, Throttled, Unanswered
 from src.model.facts import AnyFact, Balance, Fill, FundingPaid, MarkPrice, OrderUpdate, Position
 from src.model.instrument import Fees, Instrument
+from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
 from src.runtime.trader import OVERLAP
 from src.venues.protocol import Venue
@@ -216,7 +217,8 @@ async def _old_orders(venue: Venue, plan: Plan) -> list[OrderUpdate]:
     unwanted = [
         order
         for order in open_orders
-        if (plan.startup_orders if is_ours(order.order_id) else plan.foreign_orders) == "cancel"
+        if is_canary(order.order_id)
+        or (plan.startup_orders if is_ours(order.order_id) else plan.foreign_orders) == "cancel"
     ]
     adopted = [order for order in open_orders if order not in unwanted]
     if unwanted:

@@ -20,6 +20,7 @@ from src.model.actions import OrderState, Place, Side, WorkingOrder
 from src.model.facts import Fill
 from src.model.summary import Summary
 from src.records.journal import MemoryJournal
+from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
 from src.runtime.house import House
 from src.runtime.opening import MarketPlan, Plan
@@ -67,6 +68,7 @@ class Witness(Exchange):
         self.accepted: list[tuple[int, OrderRequest]] = []  # (time, order) in the order of arrival
         self.unarmed: list[OrderRequest] = []  # accepted although no dead-man timer ran
         self.crossing: list[OrderRequest] = []  # accepted although it could have met our own other side
+        self.canaries: list[tuple[int, OrderRequest]] = []  # orders that only test the dead-man's switch
         self.arms: list[tuple[int, int]] = []  # (time, seconds)
         self.worst_usd: dict[str, float] = {}  # largest |position| that our open orders could ever have led to
         self.worst_total_usd = 0.0
@@ -84,7 +86,9 @@ class Witness(Exchange):
 
     def accept(self, account: int, request: OrderRequest) -> int:
         venue_id = super().accept(account, request)
-        if account == ACCOUNT:
+        if is_canary(request.external_id):
+            self.canaries.append((self.now, request))
+        elif account == ACCOUNT:
             self.accepted.append((self.now, request))
             if not self.armed:
                 self.unarmed.append(request)
@@ -227,8 +231,8 @@ class Scene:
     # --- the exchange's truth ----------------------------------------------------------------------------------------
 
     def open(self, market: str | None = None) -> list[OrderView]:
-        """Return our open orders as the exchange has them."""
-        return self.exchange.open_orders(ACCOUNT, market)
+        """Return our open orders as the exchange has them, but for a canary."""
+        return [order for order in self.exchange.open_orders(ACCOUNT, market) if not is_canary(order.external_id)]
 
     def quoted(self, market: str = BTC) -> bool:
         """Whether the exchange has orders of ours on both sides of *market*."""
@@ -251,6 +255,10 @@ class Scene:
         return self.exchange.submit(account, OrderRequest(market=market, side=side, price=price, size=size, **fields))
 
     # --- time --------------------------------------------------------------------------------------------------------
+
+    async def proven(self, house: House) -> None:
+        """Wait until *house* has seen the dead-man's switch work."""
+        await self.until(lambda: not house.canary.closed(), within=8)
 
     async def until(self, condition: Callable[[], object], *, within: float = 30.0) -> float:
         """Wait until *condition* holds, looking every 10 ms; return the seconds it took, fail after *within*."""

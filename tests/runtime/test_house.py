@@ -48,7 +48,7 @@ def venue_equity(stage: Scene, house: House) -> Decimal:
 def left_nothing(stage: Scene, house: House, summary: Summary) -> None:
     """Assert what must hold after every orderly end."""
     assert (summary.state, summary.reason) == ("DONE", "")
-    assert stage.open() == []
+    assert stage.exchange.open_orders(ACCOUNT) == []
     assert summary.open_orders_at_exit == 0
     assert not stage.exchange.armed
     assert summary.remainder == 0
@@ -353,6 +353,7 @@ async def test_while_a_request_may_still_land_the_timer_stays_armed():
     async with scene() as s:
         house = s.house()
         async with living(house) as life:
+            await s.proven(house)
             s.venue.swallow_request = True
             await s.until(lambda: len(working(house, BTC, OrderState.UNKNOWN)) == 2)
             s.venue.swallow_request = False
@@ -603,7 +604,7 @@ async def test_a_picture_is_shown_every_second_and_losses_when_they_change():
         await house.live()
         assert 30 <= len(pictures) <= 32
         assert {picture.state for picture in pictures} == {DeskState.RUNNING}
-        assert all(picture.armed_for > 3 for picture in pictures[:30])
+        assert all(picture.armed_for > 3 for picture in pictures[8:30])  # before, the timer was let run out as a test
         assert pictures[-1].warnings == ("a warning",)
         assert [loss.day_start_equity_usd for loss in losses] == [10_000, 10_000]
 

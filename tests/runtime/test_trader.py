@@ -76,6 +76,7 @@ async def test_a_lost_order_is_absent_only_after_its_longest_flight_and_two_clea
     async with scene() as s:
         house = s.house()
         async with living(house):
+            await s.proven(house)
             s.venue.swallow_request = True
             await s.until(lambda: len(working(house, BTC, OrderState.UNKNOWN)) == 2)
             s.venue.swallow_request = False
@@ -97,6 +98,7 @@ async def test_a_question_that_fails_is_no_proof_of_absence(monkeypatch: pytest.
     async with scene() as s:
         house = s.house()
         async with living(house):
+            await s.proven(house)
             s.venue.swallow_request = True
             await s.until(lambda: len(working(house, BTC, OrderState.UNKNOWN)) == 2)
             s.venue.swallow_request = False
@@ -121,6 +123,7 @@ async def test_an_order_that_lands_after_it_was_believed_absent_is_taken_back_in
     async with scene() as s:
         house = s.house()
         async with living(house):
+            await s.proven(house)
             s.venue.swallow_request = True
             await s.until(lambda: len(working(house, BTC, OrderState.UNKNOWN)) == 2)
             s.venue.swallow_request = False

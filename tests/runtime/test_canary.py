@@ -1,0 +1,175 @@
+"""The dead-man's switch is seen to work before anything is quoted; a switch that only says so keeps everything out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from src.engine.market import SEC
+from src.engine.risk import TradingState, Trip
+from src.model.actions import Side
+from src.runtime.canary import LIFE, is_canary
+from src.sandbox.words import OrderRequest
+from tests.runtime.builders import ACCOUNT, BTC, ETH, Scene, living, market_of, scene, virtual
+from tests.virtual_time import virtual_now
+
+
+def canaries(stage: Scene) -> list[OrderRequest]:
+    return [request for _, request in stage.exchange.canaries]
+
+
+def resting(stage: Scene) -> list[str]:
+    names = [order.external_id for order in stage.exchange.open_orders(ACCOUNT)]
+    return [name for name in names if is_canary(name)]
+
+
+@virtual
+async def test_the_smallest_order_far_away_is_seen_to_vanish_before_the_first_quote():
+    """84,000: ten lots ($8.40) to buy at 80,640, 4 % below, post-only, for a minute at most. It is gone 5 to 6 s after
+    the arming, before the volatility is measured, so the start takes no longer for it; the timer is then armed in full.
+    """
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: resting(s), within=1)
+            assert await s.until(lambda: not resting(s)) == pytest.approx(5.0, abs=0.6)
+            assert s.exchange.accepted == []
+            await s.until(s.quoted, within=6)
+            (canary,) = canaries(s)
+            assert (canary.side, canary.price, canary.size) == (Side.BUY, 80_640, 10)
+            assert canary.post_only
+            assert canary.expires - virtual_now() <= LIFE * SEC
+            assert [seconds for _, seconds in s.exchange.arms[:4]] == [10, 5, 10, 10]
+            assert market_of(house).orders.sent == 2
+
+
+@virtual
+async def test_a_switch_that_confirms_and_does_nothing_keeps_every_order_out():
+    """Arming answers OK and is not done: a minute long nothing but test orders is placed, each is taken back, and the
+    reason is one sentence. Once the switch works, quotes follow within the longest wait.
+    """
+    async with scene() as s:
+        s.venue.ignore_arm = True
+        house = s.house()
+        async with living(house):
+            await asyncio.sleep(60)
+            assert s.exchange.accepted == []
+            assert 3 <= len(canaries(s)) <= 6
+            sentence = "dead-man's-switch not proven: the venue confirms it, but cancelled nothing within 8 s"
+            assert house.canary.closed() == sentence
+            last = market_of(house).last
+            assert last is not None
+            assert {missing.gate for missing in last.missing} == {sentence}
+            s.venue.ignore_arm = False
+            await s.until(s.quoted, within=45)
+            assert resting(s) == []
+
+
+@virtual
+async def test_an_order_that_ends_before_its_time_proves_nothing():
+    """An operator cancels the first test order after 2 s: said, and tried again with a second one."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: resting(s))
+            await asyncio.sleep(2)
+            s.exchange.mass_cancel(ACCOUNT, everything=True)
+            await s.until(lambda: "before its time" in house.canary.closed(), within=3)
+            await s.until(s.quoted)
+            assert len(canaries(s)) == 2
+
+
+@virtual
+async def test_a_lost_answer_leaves_no_test_order_behind():
+    """The first order's answer is lost although it landed: it is cancelled, not waited for, and the next one proves."""
+    async with scene() as s:
+        s.venue.drop_reply = True
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: resting(s))
+            await s.until(lambda: "was not taken" in house.canary.closed(), within=2)
+            s.venue.drop_reply = False
+            assert resting(s) == []
+            await s.until(s.quoted)
+            assert len(canaries(s)) == 2
+
+
+@virtual
+async def test_a_long_position_is_tested_with_a_sell_which_asks_no_margin():
+    """Long 100 lots: the test order sells, 4 % above the mark."""
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, 84_000, 100)
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: canaries(s))
+            assert (canaries(s)[0].side, canaries(s)[0].price) == (Side.SELL, 87_360)
+
+
+@virtual
+async def test_a_market_that_takes_no_orders_is_followed_by_the_next_one():
+    """BTC is closed at the venue: refused there, proven in ETH, and ETH is quoted."""
+    async with scene(markets=(BTC, ETH)) as s:
+        s.exchange.set_status(BTC, "REDUCE_ONLY")
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: s.quoted(ETH))
+            assert [request.market for request in canaries(s)] == [ETH]
+
+
+@virtual
+async def test_a_venue_without_a_switch_is_not_tested():
+    """``dead_man`` False: no test order, no gate."""
+    async with scene() as s:
+        s.venue.traits = msgspec.structs.replace(s.venue.traits, dead_man=False)
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            assert canaries(s) == []
+
+
+@virtual
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 3.0, 5.5])
+async def test_stopping_during_the_test_leaves_nothing(seconds: float):
+    """Before it lands, while it rests, and while its end is being looked for: nothing is open, and no halt."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house) as life:
+            await s.until(lambda: house.desk)
+            await asyncio.sleep(seconds)
+            house.stop()
+            summary = await life
+        assert (summary.state, summary.open_orders_at_exit) == ("DONE", 0)
+        assert s.exchange.open_orders(ACCOUNT) == []
+        await asyncio.sleep(10)
+        assert s.exchange.open_orders(ACCOUNT) == []
+
+
+@virtual
+async def test_an_old_test_order_is_never_adopted():
+    """Left by a killed run, with startup_orders adopt: cancelled, and in nobody's books."""
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        s.submit(ACCOUNT, Side.BUY, 80_640, 10, external_id="xmmold-canary-1", post_only=True)
+        house = s.house(startup_orders="adopt")
+        async with living(house):
+            await s.until(lambda: house.desk)
+            assert not market_of(house).blotter.working
+            assert resting(s) == []
+
+
+@virtual
+async def test_a_halted_account_sends_no_test_order():
+    """Refused during maintenance, then halted: a minute long none follows, and the gate says why."""
+    async with scene() as s:
+        s.venue.refuse_with = ("1010", "maintenance")
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: "was not taken" in house.canary.closed())
+            s.venue.refuse_with = None
+            house._trip(Trip(TradingState.HALTED, "enough", virtual_now()))
+            await asyncio.sleep(60)
+            assert canaries(s) == []
+            assert house.canary.closed() == "dead-man's-switch not proven: halted"

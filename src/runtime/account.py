@@ -11,9 +11,10 @@ import structlog
 
 from src.engine.blotter import is_ours
 from src.engine.desk import Desk
-from src.engine.market import SEC
+from src.engine.market import SEC, Market
 from src.engine.risk import Trip
 from src.engine.watchdog import Watchdog
+from src.model.actions import OrderState
 from src.model.errors import Rejected, Throttled, Unanswered
 from src.model.facts import AnyFact, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
 from src.records.journal import Journal
@@ -28,6 +29,7 @@ POLL_EVERY = 10.0  # seconds between two looks at the venue's own books
 POLL_IN_DOUBT = 2.0
 FUNDING_EVERY = 60 * SEC
 RULES_EVERY = 60 * SEC
+_NO_REASON = frozenset(("", "NONE", "UNKNOWN"))
 
 log = structlog.get_logger()
 
@@ -48,6 +50,7 @@ class Account:
         jitter: random.Random,
         tripped: Callable[[Trip], None],
         cancel_foreign: bool = False,
+        fired: Callable[[], None] = lambda: None,
     ) -> None:
         self._desk = desk
         self._traders = traders
@@ -59,6 +62,7 @@ class Account:
         self._jitter = jitter
         self._tripped = tripped
         self._cancel_foreign = cancel_foreign
+        self._fired = fired
         self.agreed = clock.now()  # when our books last agreed with the venue's
         self._funding_read = self._rules_read = clock.now()
         for part in ("account stream", "account poll", "account watch"):
@@ -70,10 +74,24 @@ class Account:
         if isinstance(fact, OrderUpdate) and not self._concerns_us(fact):
             return
         if trader is not None:
+            unasked = isinstance(fact, OrderUpdate) and self._unasked(fact, trader.market)
             trader.hear(fact)
+            if unasked and not self._standing():
+                self._fired()
         elif not fact.market:
             self._journal.append(fact)
             self._desk.apply(fact)
+
+    @staticmethod
+    def _unasked(order: OrderUpdate, market: Market) -> bool:
+        """Whether *order* ends without a reason and without our asking: by the dead-man timer, or another's hand."""
+        ended = order.state is VenueState.CANCELLED and order.reason in _NO_REASON
+        return ended and market.blotter.state_of(order.order_id) is OrderState.LIVE
+
+    def _standing(self) -> bool:
+        """Whether any order of ours is in a book, as far as we know."""
+        working = (order for trader in self._traders.values() for order in trader.market.blotter.working.values())
+        return any(order.state in (OrderState.LIVE, OrderState.PENDING_CANCEL) for order in working)
 
     def _concerns_us(self, order: OrderUpdate) -> bool:
         """Tell our orders from others' on the same account: those are left alone, and said aloud, unless told to

@@ -4,7 +4,8 @@ Nothing can be read back: Extended answers OK to arming and has no question for 
 account, a switch that is down all look alike). So one order of the smallest size rests far from the market, post-only,
 while the shortest countdown runs, and is seen to vanish when it ends. It costs nothing: no fee is due on an order that
 does not trade, it asks no margin on the side that reduces, and the first seconds of a run measure volatility anyway.
-What it cannot show is a switch that fails later in the run; every order has an expiry for that.
+A switch that fails later in the run shows itself when it fires although it was armed in time: every order of ours is
+cancelled and nobody asked for it. Then it has to be proven again. Every order has an expiry besides.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from src.runtime.rate import Priority, RateBudget
 from src.venues.protocol import Venue
 
 COUNTDOWN = 5  # seconds: the shortest that config.json allows
-EARLY = 1  # seconds by which the end may come too soon: the venue may count in whole ones
+EARLY = 2  # seconds by which the end may come too soon: the venue may count in whole ones, and we look now and then
 GRACE = 3  # and by which it may be late
 REST_WITHIN = 3  # seconds from the answer to an order to its being seen
 LIFE = 60  # seconds after which the venue ends a canary of which we lost sight
@@ -67,11 +68,17 @@ class Canary:
         self._hindrance = hindrance
         self._numbers = count(1)
         self._closed = "dead-man's-switch not proven yet" if venue.traits.dead_man else ""
+        self._seen_open = 0  # when we asked the question whose answer last showed it in the book
         self.at_large = False  # one has left and its end has not been seen
 
     def closed(self) -> str:
         """Return why nothing may be placed, or "" once the switch has been seen to work."""
         return self._closed
+
+    def doubt(self) -> None:
+        """Let nothing be placed until ``prove`` has been run again."""
+        if self._venue.traits.dead_man:
+            self._closed = "dead-man's-switch not proven again yet"
 
     async def prove(self, markets: Mapping[str, Market]) -> None:
         """Try, market after market, until the switch has worked; returns at once where the venue has none.
@@ -146,17 +153,21 @@ class Canary:
         if not await self._until(order, armed + (COUNTDOWN + GRACE) * SEC, lambda seen: not _open(seen)):
             return f"the venue confirms it, but cancelled nothing within {COUNTDOWN + GRACE} s"
         self.at_large = False
-        after = (self._clock.now() - armed) / SEC
-        return "" if after >= COUNTDOWN - EARLY else f"its test order ended after {after:.1f} s, before its time"
+        after = (self._seen_open - armed) / SEC
+        if after < COUNTDOWN - EARLY:
+            return f"its test order was last seen {after:.1f} s after the arming, so it may have ended before its time"
+        return ""
 
     async def _until(self, order: Place, deadline: int, true: Callable[[OrderUpdate | None], bool]) -> bool:
         """Ask about *order* until the answer is *true* twice in a row (a reading may be old), or until *deadline*."""
         times = 0
         while times < 2 and self._clock.now() < deadline:
             await self._rate.take(Priority.DEAD_MAN)
+            asked = self._clock.now()
             try:
                 seen = await self._venue.find_order(order.market, order.order_id)
                 times = times + 1 if true(seen) else 0
+                self._seen_open = asked if _open(seen) else self._seen_open
             except (Unanswered, Throttled, Rejected) as error:
                 self._rate.heed(error)
             if times < 2:

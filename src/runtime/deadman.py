@@ -5,6 +5,7 @@ work.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -34,6 +35,7 @@ class DeadMan:
         self.armed_until = 0
         self._turn = asyncio.Lock()  # one request at a time: an arm that overtook the disarm would outlive it
         self._over = False
+        self._fired = asyncio.Event()
 
     def armed_for(self) -> float:
         """Return the seconds until the venue's timer fires; 0 when it is not armed."""
@@ -46,14 +48,26 @@ class DeadMan:
         return "" if self.armed_for() > min(2.0, self.seconds / 5) else "dead-man's-switch not armed"
 
     async def run(self) -> None:
-        """Re-arm for ever. Cancelling is safe; the timer then runs out at the venue."""
-        while True:
+        """Re-arm until the timer has evidently fired. Cancelling is safe; the timer then runs out at the venue."""
+        while not self._fired.is_set():
             late = self._watchdog.late(self._clock.now())
             if late:
                 log.error("dead-man's-switch not re-armed: not every part works", late=", ".join(late))
             else:
                 await self.arm()
-            await asyncio.sleep(self.seconds / 3)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.seconds / 3):
+                    await self._fired.wait()
+        self._fired.clear()
+
+    def fired(self) -> None:
+        """Hear that our orders were cancelled and nobody asked for it. If the timer should still be running, it does
+        not do what the venue confirms: nothing is placed, and ``run`` ends.
+        """
+        if self.armed_for() > 0:
+            log.error("all orders were cancelled although the dead-man's switch is armed; it is tested again")
+            self.armed_until = 0
+            self._fired.set()
 
     async def arm(self, seconds: int | None = None) -> bool:
         """Restart the venue's timer, for once with another countdown of *seconds*; return whether the venue confirmed

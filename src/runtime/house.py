@@ -235,6 +235,7 @@ class House:
             jitter=random.Random(f"{self.plan.seed} account"),
             tripped=self._trip,
             cancel_foreign=self.plan.foreign_orders == "cancel",
+            fired=self.deadman.fired,
         )
 
     # --- living ------------------------------------------------------------------------------------------------------
@@ -248,9 +249,11 @@ class House:
         return self._journal.failure or self._failing() or self.closing or (self._halted.is_set() and "halted") or ""
 
     async def _keep_armed(self, desk: Desk) -> None:
-        """First see that the dead-man's switch works, then keep it armed."""
-        await self.canary.prove(desk.markets)
-        await self.deadman.run()
+        """See that the dead-man's switch works, then keep it armed; from the beginning when it has fired at us."""
+        while True:
+            await self.canary.prove(desk.markets)
+            await self.deadman.run()
+            self.canary.doubt()
 
     async def _until_stopped(self) -> None:
         try:

@@ -10,6 +10,7 @@ from src.model.actions import Decision, OrderState
 from src.model.facts import Opened
 from src.model.summary import Summary
 from src.records.journal import Entry
+from src.runtime.canary import is_canary
 from src.simulation.court import Court
 from src.simulation.world import ACCOUNT
 
@@ -24,7 +25,7 @@ class AtBot(Court):
             return
         desk = house.desk
         for order in self._world.exchange.open_orders(ACCOUNT):
-            if not order.external_id.startswith(f"xmm{self._run}-"):
+            if is_canary(order.external_id) or not order.external_id.startswith(f"xmm{self._run}-"):
                 continue
             blotter = desk.markets[order.market].blotter
             if order.external_id not in blotter.working:
@@ -65,7 +66,8 @@ class AtBot(Court):
             held = exchange.position(ACCOUNT, name)
             if held != market.position:
                 return f"{name}: position {held} lots, ours {market.position}"
-            open_orders = {order.external_id for order in exchange.open_orders(ACCOUNT, name) if order.external_id}
+            names = {order.external_id for order in exchange.open_orders(ACCOUNT, name)}
+            open_orders = {each for each in names if each and not is_canary(each)}
             if desk.markets[name].blotter.working.keys() != open_orders:
                 ours = sorted(desk.markets[name].blotter.working)
                 return f"{name}: open orders {sorted(open_orders)}, ours {ours}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from src.model.actions import Side
+from src.runtime.canary import is_canary
 from src.sandbox.matching import Order
 from src.sandbox.translation import Private
 from src.sandbox.words import OrderRequest, OrderView, TradeView
 from src.simulation.court import Court
 from src.simulation.world import ACCOUNT, SEC
 
+_FAR = 0.005  # of the mark; the bot believes a mark that may have been told wrongly (V19), so this cannot be narrow
 _SLACK = 1.0001  # floats in the bot's arithmetic of limits
 
 
@@ -21,6 +23,11 @@ class AtExchange(Court):
         """Judge an order that the venue has just accepted."""
         if not self.is_ours(request.external_id):
             return
+        if is_canary(request.external_id):
+            self._judge_canary(request)
+            return
+        if self._run not in self._proven and request.external_id.startswith(f"xmm{self._run}-"):
+            self.violate("I3", f"{request.external_id} is accepted before the dead-man's switch was seen to work")
         self.orders += 1
         self._world.note("accepted", request.external_id, request.side.name, request.price, request.size)
         if not self._counts(order):
@@ -33,6 +40,19 @@ class AtExchange(Court):
         self._judge_price(request)
         if len(standing) > self.limits.max_open_orders:
             self.violate("I11", f"{len(standing)} open orders, allowed are {self.limits.max_open_orders}")
+
+    def fired(self, names: Sequence[str]) -> None:
+        """The timer cancels the orders *names*: whose test order is among them has seen the switch work."""
+        if any(name.startswith(f"xmm{self._run}-") and is_canary(name) for name in names):
+            self._proven.add(self._run)
+
+    def _judge_canary(self, request: OrderRequest) -> None:
+        rules = self._world.exchange.listing(request.market).instrument
+        mark = rules.ticks_float(self._world.exchange.mark(request.market))
+        if request.size != rules.min_lots or not request.post_only or abs(request.price / mark - 1) < _FAR:
+            self.violate(
+                "I11", f"test order {request.external_id}: {request.size} lots at {request.price}, mark {mark}"
+            )
 
     def moved(self, events: list[Private]) -> None:
         """Learn what happened to the account."""
@@ -58,7 +78,7 @@ class AtExchange(Court):
             return
         for order in exchange.standing:
             name = order.request.external_id
-            if self.is_ours(name) and name in self._born and not self._landed_late(name):
+            if self.is_ours(name) and not is_canary(name) and name in self._born and not self._landed_late(name):
                 self.violate("I3", f"{name} rests although the dead-man timer is off at {now:.3f} s")
 
     def _counts(self, order: Order) -> bool:
@@ -69,7 +89,8 @@ class AtExchange(Court):
         )
 
     def _sent(self, order: Order) -> bool:
-        return _name(order).startswith(f"xmm{self._run}-")
+        """Whether this run sent it; a test order is the smallest, far away, and in nobody's books."""
+        return _name(order).startswith(f"xmm{self._run}-") and not is_canary(_name(order))
 
     def _unheard(self, market: str) -> int:
         """Return the lots, without sign, that other hands traded and the bot cannot know yet."""

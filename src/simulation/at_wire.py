@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from src.engine.risk import TradingState
 from src.model.actions import Action, Cancel, Place, Replace, Side
 from src.model.facts import AnyFact, BookDelta, BookSnapshot, MarkPrice
+from src.runtime.canary import is_canary
 from src.runtime.house import House
 from src.simulation.court import Court
 from src.simulation.world import SEC
@@ -45,6 +46,8 @@ class AtWire(Court):
             return
         if house.closing:
             self.violate("I6", f"{action.order_id} leaves while {house.closing}")
+        if is_canary(action.order_id):
+            return
         working = [name for market in house.desk.markets.values() for name in market.blotter.working]
         if others := frozenset(name for name in working if not name.startswith(f"xmm{self._run}-")):
             self._strangers[action.order_id] = others

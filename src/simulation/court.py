@@ -53,6 +53,7 @@ class Court(Ears):
         self._filled: dict[str, int] = {}
         self._ended: dict[str, OrderState] = {}
         self._books = 0
+        self._proven: set[str] = set()  # runs whose test order was cancelled by the timer
 
     def enter(self, house: House | None, run: str = "") -> None:
         """From now on judge *house*."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from src.model.actions import Side
+from src.runtime.canary import is_canary
 from src.sandbox.words import OrderRequest
 from src.simulation.plan import Fault
 from src.simulation.wire import Wire
@@ -191,7 +192,8 @@ class Injector:
 
     def _cancel_one(self, *, told: bool) -> bool:
         world = self._world
-        orders = world.exchange.open_orders(ACCOUNT)
+        # A test order taken away in its last second would look as if the dead-man timer had done it.
+        orders = [order for order in world.exchange.open_orders(ACCOUNT) if not is_canary(order.external_id)]
         if not orders:
             return False
         order = world.chance.choice(orders)

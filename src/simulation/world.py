@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from random import Random
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from src.sandbox.exchange import Exchange
 from src.sandbox.floor import Floor
 from src.sandbox.listings import LISTINGS
 from src.sandbox.matching import Order
+from src.sandbox.state import TradingAccount
 from src.sandbox.translation import Private
 from src.sandbox.words import Event, OrderRequest, OrderView, PublicTrade, Refusal
 from src.simulation.loop import VirtualLoop
@@ -40,6 +41,10 @@ class Judge(Protocol):
 
     def moved(self, events: list[Private]) -> None:
         """Hear what has just happened to the account."""
+        ...
+
+    def fired(self, names: Sequence[str]) -> None:
+        """Hear that the account's dead-man timer is about to cancel the orders *names*."""
         ...
 
     def looked(self) -> None:
@@ -82,6 +87,11 @@ class Stage(Exchange):
                     self._cancel(owner, order)
             return
         super().mass_cancel(account, **named)
+
+    def _fire(self, owner: TradingAccount, due: int) -> None:
+        if owner is self._account(ACCOUNT) and owner.deadline == due:
+            self.world.judge.fired([order.request.external_id for order in owner.live.values()])
+        super()._fire(owner, due)
 
     def _refuse(self, order: Order, reason: str) -> None:
         """End *order* as the engine would, and with it the order that it was to replace."""

@@ -173,3 +173,38 @@ async def test_a_halted_account_sends_no_test_order():
             await asyncio.sleep(60)
             assert canaries(s) == []
             assert house.canary.closed() == "dead-man's-switch not proven: halted"
+
+
+@virtual
+async def test_a_switch_that_fires_although_it_is_armed_is_tested_again():
+    """From 20 s on arming is confirmed and not done: the last real countdown ends at most 10 s later and takes every
+    quote. What may still have been under way is all that is placed after that, until the switch works again.
+    """
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            await asyncio.sleep(8)
+            s.venue.ignore_arm = True
+            await s.until(lambda: not s.open(), within=12)
+            gone = virtual_now()
+            await s.until(lambda: "again" in house.canary.closed(), within=0.1)
+            await asyncio.sleep(30)
+            assert not [request for time, request in s.exchange.accepted if time > gone + SEC // 10]
+            assert s.open() == []
+            s.venue.ignore_arm = False
+            await s.until(s.quoted, within=45)
+
+
+@virtual
+async def test_one_order_cancelled_by_hand_is_no_reason_to_test_again():
+    """The other one stands, so it was not the timer: the run goes on quoting with its one test order."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.exchange.cancel(ACCOUNT, venue_id=s.open()[0].venue_id)
+            await asyncio.sleep(1)
+            assert house.canary.closed() == ""
+            await s.until(s.quoted)
+            assert len(canaries(s)) == 1

@@ -17,7 +17,7 @@ from src.engine.blotter import Blotter, Event, FillResult
 from src.model.actions import Budget
 from src.model.errors import ConfigError
 from src.model.facts import Fill, Outcome
-from src.runtime import deadman
+from src.runtime import canary, deadman
 from src.simulation.plan import ROWS, Fault, Knobs, Schedule, decode, draw, encode, read
 from src.simulation.report import shrink, sweep
 from src.simulation.run import Result, simulate
@@ -98,6 +98,8 @@ def test_every_row_of_the_matrix_can_be_injected_and_does_no_harm(kind: str):
     ]
     if kind == "V25":
         faults.append(Fault(18.0, "P3"))  # it takes a mass-cancel
+    if kind == "V23":
+        faults.append(Fault(0.0, "V23", 9.0))  # from before the start: the test order stays where it is
     if kind == "N4":
         faults += [Fault(time, "N1", 0.0, stream) for time in (12.0, 17.0, 22.0) for stream in row.scopes]
     knobs = Knobs(requests_per_minute=1000, edits=True, replace_coalesce_ms=50, poll_sec=3.0)
@@ -155,6 +157,10 @@ def believe_to_be_armed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deadman.DeadMan, "closed", lambda _self: "")
 
 
+def believe_the_switch(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(canary.Canary, "closed", lambda _self: "")
+
+
 def trust_the_answer_to_a_cancel(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(blotter._FOR_THE_CANCELLED, Outcome.ACCEPTED, Event.CANCELLED)
 
@@ -162,6 +168,7 @@ def trust_the_answer_to_a_cancel(patch: pytest.MonkeyPatch) -> None:
 DRAWN = [draw(seed, 60) for seed in range(1, 30)]
 # Cancels are rare where orders are edited, and so is an answer that overtakes what it speaks of.
 LATE_CANCELS = [Schedule(seed, 60, Knobs(edits=False), (Fault(10.0, "N9", 45.0, "", 2.0),)) for seed in (1, 2, 3)]
+NO_SWITCH = [Schedule(1, 60, faults=(Fault(0.0, "V23", 55.0),))]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +179,7 @@ LATE_CANCELS = [Schedule(seed, 60, Knobs(edits=False), (Fault(10.0, "N9", 45.0, 
         (see_no_gap, DRAWN),
         (allow_a_fifth_more, DRAWN),
         (believe_to_be_armed, DRAWN),
+        (believe_the_switch, NO_SWITCH),
         (trust_the_answer_to_a_cancel, LATE_CANCELS),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -184,9 +192,11 @@ def test_a_deliberate_defect_is_caught(
     assert any(simulate(schedule).violations for schedule in schedules)
 
 
-@pytest.mark.parametrize("schedule", LATE_CANCELS[:1])
+@pytest.mark.parametrize("schedule", [LATE_CANCELS[0], NO_SWITCH[0]])
 def test_without_the_defect_the_same_faults_do_no_harm(schedule: Schedule):
-    """Cancels that are done long after they were acknowledged are harmless to a bot that waits for the stream."""
+    """Cancels that are done long after they were acknowledged are harmless to a bot that waits for the stream, and a
+    switch that is never armed to one that has seen no proof.
+    """
     assert failures(simulate(schedule)) == []
 
 

@@ -280,12 +280,19 @@ def _secrets(credentials: Credentials) -> list[str]:
     return [form for form in forms if len(form) >= 6]
 
 
+def _demo_endpoints(rest: str) -> Endpoints:
+    try:
+        return Endpoints.from_rest(rest)
+    except ConfigError as error:
+        raise ConfigError("sandbox.connect", f"{error.message}; allowed is the address of a running sandbox.") from None
+
+
 @asynccontextmanager
 async def _endpoints(config: Config) -> AsyncIterator[tuple[Endpoints, bool]]:
     """Give the venue's addresses, and whether the exchange behind them is our own and new."""
     if config.mode == "demo":
         async with demo_exchange(config.sandbox) as exchange:
-            yield Endpoints.from_rest(exchange.rest), exchange.own
+            yield _demo_endpoints(exchange.rest), exchange.own
     else:
         yield MAINNET if config.mode == "mainnet" else TESTNET, False
 

@@ -32,9 +32,11 @@ from src.sandbox.params import SandboxParams
 
 MOST_BYTES = 1_000_000
 MOST_DEPTH = 8
+MOST_SENTENCES = 20
 MOST_DIGITS = 15  # a binary float keeps 15 significant digits of any decimal text
 
 BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+_PLAIN = re.compile(r"[\w$-]{1,40}", re.ASCII)  # a key that is shown as it stands
 Location = tuple[int | str, ...]  # where a key stands: ("markets", 0, "K")
 Node = Mapping[str, Any]  # a part of a JSON Schema
 FeeRate = Annotated[Decimal, Field(ge=Decimal("-0.01"), le=Decimal("0.01"))]
@@ -166,6 +168,7 @@ class Config(Section):
     data_dir: str = Field(
         default="data",
         min_length=1,
+        max_length=500,
         description=(
             "Folder for the journal, the state and the lock, relative to the working directory. One per account."
         ),
@@ -174,6 +177,7 @@ class Config(Section):
     history_dsn: str | None = Field(
         default=None,
         min_length=1,
+        max_length=500,
         description=(
             "Where orders, fills, funding and PnL minutes are kept for reports and the export. Null is a SQLite file "
             "in data_dir, which needs no set-up and suits one bot; postgresql://user@host/database puts several bots "
@@ -244,7 +248,10 @@ def load(path: Path) -> Config:
     try:
         return Config.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        lines = [f"{path}: {line}" for found in error.errors() for line in _sentences(found["loc"], found)]
+        errors = error.errors()
+        lines = [f"{path}: {line}" for found in errors[:MOST_SENTENCES] for line in _sentences(found["loc"], found)]
+        if len(errors) > MOST_SENTENCES:
+            lines.append(f"{path}: and {len(errors) - MOST_SENTENCES} more like these; correct the first ones.")
         raise ConfigError("", "\n".join(lines)) from None
 
 
@@ -268,10 +275,12 @@ def _parse(path: Path, text: str) -> Any:
         raise ConfigError(str(path), message)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        for key in (keys := [key for key, _ in pairs]):
-            if keys.count(key) > 1:
+        tree: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in tree:
                 refuse(f"the key {_shown(key)} occurs twice in one object; keep one of them.")
-        return dict(pairs)
+            tree[key] = value
+        return tree
 
     def number(digits: str) -> float:
         if not math.isfinite(value := float(digits)):
@@ -293,13 +302,32 @@ def _parse(path: Path, text: str) -> Any:
         refuse("is nested too deeply or holds a number too long to be meant.")
     if _depth(tree) > MOST_DEPTH:
         refuse(f"is nested more than {MOST_DEPTH} levels deep; a configuration needs 4.")
+    for loc, found in _unprintable((), tree):
+        where = f" as {_shown(found)}" if found else ""
+        refuse(f"{_path(loc)}: holds a character that cannot be printed{where}; allowed is printable text.")
     return tree
 
 
+def _unprintable(loc: Location, tree: Any) -> Iterator[tuple[Location, str]]:
+    """Yield where in *tree* a control character, half a surrogate pair or the like stands: never meant, ever harmful.
+
+    The text is given only for a key we know: under another may stand a secret that someone pasted.
+    """
+    if isinstance(tree, str) and not tree.isprintable():
+        yield loc, tree if _node(loc) else ""
+    for part, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        if isinstance(part, str) and not part.isprintable():
+            yield (*loc, part), ""
+        yield from _unprintable((*loc, part), value)
+
+
 def _depth(tree: Any) -> int:
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    return 1 + max(map(_depth, tree), default=0) if isinstance(tree, list) else 0
+    """Return how deep *tree* is nested; level by level, for a recursion would end where Python's does."""
+    depth, level = 0, [tree]
+    while level := [node for node in level if isinstance(node, dict | list)]:
+        depth += 1
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+    return depth
 
 
 # --- saying what is wrong --------------------------------------------------------------------------------------------
@@ -309,7 +337,7 @@ def _sentences(loc: Location, error: Mapping[str, Any]) -> list[str]:
     """Return one sentence, path first, for each thing that *error* of pydantic says about the node at *loc*."""
     path, kind, found = _path(loc), error["type"], error["input"]
     if kind == "extra_forbidden":
-        return [f"{path}: there is no such key; {_hint(str(loc[-1]), _node(loc[:-1]))}"]
+        return [f"{path}: there is no such key; {_hint(str(loc[-1])[:40], _node(loc[:-1]))}"]
     if kind == "missing":
         return [f"{path}: is missing; allowed is {_allowed(_node(loc))}."]
     if kind == "value_error":
@@ -320,8 +348,11 @@ def _sentences(loc: Location, error: Mapping[str, Any]) -> list[str]:
 
 
 def _path(loc: Location) -> str:
-    """Return ``markets[0].base_spread`` for ``("markets", 0, "base_spread")``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    """Return ``markets[0].base_spread`` for ``("markets", 0, "base_spread")``; a strange key as JSON, cut to 40."""
+    names = (
+        f"[{part}]" if isinstance(part, int) else f".{part if _PLAIN.fullmatch(part) else _shown(part)}" for part in loc
+    )
+    return "".join(names).removeprefix(".")
 
 
 def _shown(value: object) -> str:

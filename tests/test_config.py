@@ -137,7 +137,7 @@ def test_nothing_changes_after_loading(tmp_path: Path):
             {"fees_override__x": 1},
             "fees_override.x: there is no such key; allowed are makerFeeRate, takerFeeRate.",
         ),
-        ({"data_dir": ["d" * 60]}, f'data_dir: found ["{"d" * 35}...; allowed is a text (not empty).'),
+        ({"data_dir": ["d" * 60]}, f'data_dir: found ["{"d" * 35}...; allowed is a text (1 to 500 characters).'),
     ],
 )
 def test_one_mistake_is_one_sentence(complain: Callable[..., str], changes: dict[str, Any], sentence: str):
@@ -212,6 +212,11 @@ def test_keys_that_contradict_each_other_are_refused(complain: Callable[..., str
         ('{"quote_loop_ms": ' + "1" * 5000 + "}", "a number too long"),
         ("[" * 100_000, "nested too deeply"),
         ("[" * 20 + "]" * 20, "nested more than 8 levels deep"),
+        ('{"markets": ' * 600 + "1" + "}" * 600, "nested more than 8 levels deep"),
+        ('{"data_dir": "a\\u0000b"}', 'data_dir: holds a character that cannot be printed as "a\\u0000b"; allowed is'),
+        ('{"log_level": "\\ud800"}', "log_level: holds a character that cannot be printed"),
+        ('{"mo\\nde": "demo"}', '"mo\\nde": holds a character that cannot be printed; allowed is printable text'),
+        ('{"markets": [{"market": "BTC\\u001b[2J"}]}', "markets[0].market: holds a character that cannot be printed"),
         (" " * 1_000_001, "is larger than 1,000,000 bytes"),
     ],
 )
@@ -221,6 +226,25 @@ def test_what_is_hardly_json_is_refused_in_one_line(complain: Callable[..., str]
     assert said.startswith("config.json: ")
     assert words in said
     assert len(said.splitlines()) == 1
+
+
+def test_sixty_thousand_strange_keys_are_twenty_sentences_at_once(complain: Callable[..., str]):
+    """And one that counts the others: it took minutes, and as many lines."""
+    lines = complain(changed() | {f"k{n}": 1 for n in range(60_000)}).splitlines()
+    assert 21 == len(lines)
+    assert lines[-1] == "config.json: and 59980 more like these; correct the first ones."
+
+
+def test_a_strange_key_is_shown_short(complain: Callable[..., str]):
+    """Of 300 letters 40 are enough."""
+    assert 200 < len(complain(changed(**{"x" * 300: 1}))) < 500
+    assert "x" * 41 not in complain(changed(**{"x" * 300: 1}))
+
+
+@pytest.mark.parametrize("key", ["min_order_size", "min_size_change"])
+def test_a_size_has_an_end(complain: Callable[..., str], key: str):
+    """1E+999999 base units overflowed only when the first market was built."""
+    assert f"markets[0].{key}: found" in complain(changed(**{f"m0__{key}": "1E+999999"}))
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path):

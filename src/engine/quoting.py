@@ -161,6 +161,7 @@ class QuotingParams(BaseModel):
     min_order_size: Decimal = Field(
         Decimal(0),
         ge=0,
+        le=1_000_000_000,
         description=(
             "The smallest order we send; 0 means the venue's own minimum, which always applies. A larger value avoids "
             "many tiny orders but ends quoting earlier near a limit. Raise it only when very small fills are not "

@@ -32,6 +32,7 @@ class ExecutionParams(BaseModel):
     min_size_change: Decimal | None = Field(
         default=None,
         ge=0,
+        le=1_000_000_000,
         description=(
             "An order stays while the size it has left is within this distance of the wanted size; empty means 20 % "
             "of the wanted size. A higher value keeps queue places after small fills, but the book shows less than is "

@@ -15,6 +15,7 @@ class SandboxParams(BaseModel):
 
     connect: str | None = Field(
         default=None,
+        max_length=500,
         description="REST address of a sandbox that already runs; unset: the bot starts its own as a child process.",
         json_schema_extra={"unit": "URL"},
     )
@@ -45,6 +46,7 @@ class SandboxParams(BaseModel):
     market: str = Field(
         default="BTC-USD",
         min_length=1,
+        max_length=40,
         description="Market the tape is played into; the others have their crowd.",
         json_schema_extra={"unit": "name"},
     )
@@ -56,6 +58,7 @@ class SandboxParams(BaseModel):
     seed: int = Field(
         default=1,
         ge=0,
+        le=2**63 - 1,
         description="Seed of the crowd and of every other random choice: same seed, same market.",
         json_schema_extra={"unit": "number"},
     )

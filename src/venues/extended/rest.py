@@ -36,8 +36,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 def secured(url: str) -> str:
     """Return *url* without a trailing slash. Raises ``ConfigError`` unless it is encrypted or stays on this machine."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("https", "wss", "http", "ws") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        understood = parts.scheme in ("https", "wss", "http", "ws") and parts.hostname and parts.port != 0
+    except ValueError:  # a bracket or a port that is none
+        understood = False
+    if not understood:
         raise ConfigError("", f"{clean(url)!r} is not an http(s) or ws(s) address")
     if parts.scheme in ("http", "ws") and parts.hostname not in _LOOPBACK:
         raise ConfigError("", f"{clean(url)!r} is not encrypted: only https and wss leave this machine")

@@ -64,21 +64,21 @@ class OrderBook:
     a price.
     """
 
-    __slots__ = ("_asks", "_best_ask", "_best_bid", "_bids", "_broken", "updated", "venue_time")
+    __slots__ = ("_asks", "_bids", "_broken", "best_ask", "best_bid", "updated", "venue_time")
 
     def __init__(self) -> None:
         self._bids: dict[int, int] = {}
         self._asks: dict[int, int] = {}
-        self._best_bid: int | None = None
-        self._best_ask: int | None = None
         self._broken = "no snapshot yet"
+        self.best_bid: int | None = None  # the highest bid in ticks, our own included
+        self.best_ask: int | None = None  # the lowest ask in ticks, our own included
         self.updated = 0  # our receive time of the last fact that was applied; 0 = never
         self.venue_time = 0  # the venue's own stamp of that fact
 
     @property
     def trusted(self) -> bool:
         """Whether quotes may be based on this book."""
-        return not self._broken and self._best_bid is not None and self._best_ask is not None
+        return not self._broken and self.best_bid is not None and self.best_ask is not None
 
     @property
     def reason(self) -> str:
@@ -86,16 +86,6 @@ class OrderBook:
         if self._broken:
             return self._broken
         return "" if self.trusted else "one side is empty"
-
-    @property
-    def best_bid(self) -> int | None:
-        """The highest bid in ticks, our own included."""
-        return self._best_bid
-
-    @property
-    def best_ask(self) -> int | None:
-        """The lowest ask in ticks, our own included."""
-        return self._best_ask
 
     def apply(self, fact: BookSnapshot | BookDelta) -> None:
         """Take in one fact. A snapshot replaces everything; a delta that fails a check makes the book untrusted."""
@@ -106,6 +96,9 @@ class OrderBook:
                 return
             else:
                 self._amend(fact)
+            bid, ask = self.best_bid, self.best_ask
+            if bid is not None and ask is not None and bid >= ask:
+                raise _Defect("crossed")
         except _Defect as defect:
             self.distrust(str(defect))
             return
@@ -116,12 +109,12 @@ class OrderBook:
         """Forget every level until the next snapshot; *reason* is shown to the operator."""
         self._bids = {}
         self._asks = {}
-        self._best_bid = self._best_ask = None
+        self.best_bid = self.best_ask = None
         self._broken = reason or "distrusted"
 
     def touch(self, own_bids: Mapping[int, int], own_asks: Mapping[int, int]) -> tuple[int, int] | None:
         """Return best bid and ask without our own resting sizes (price to lots); None when a side is then empty."""
-        bid, ask = self._best_bid, self._best_ask
+        bid, ask = self.best_bid, self.best_ask
         if bid is not None and bid in own_bids:
             bid = _nearest(self._bids, own_bids, bid, -1)
         if ask is not None and ask in own_asks:
@@ -134,17 +127,12 @@ class OrderBook:
 
     def _replace(self, fact: BookSnapshot) -> None:
         self._bids, self._asks = _side(fact.bids), _side(fact.asks)
-        self._best_bid = max(self._bids, default=None)
-        self._best_ask = min(self._asks, default=None)
+        self.best_bid = max(self._bids, default=None)
+        self.best_ask = min(self._asks, default=None)
         self._broken = ""
-        self._check_not_crossed()
 
     def _amend(self, fact: BookDelta) -> None:
-        self._best_bid = _change(self._bids, fact.bids, self._best_bid, -1)
-        self._best_ask = _change(self._asks, fact.asks, self._best_ask, 1)
-        self._check_not_crossed()
-
-    def _check_not_crossed(self) -> None:
-        bid, ask = self._best_bid, self._best_ask
-        if bid is not None and ask is not None and bid >= ask:
-            raise _Defect("crossed")
+        if fact.bids:
+            self.best_bid = _change(self._bids, fact.bids, self.best_bid, -1)
+        if fact.asks:
+            self.best_ask = _change(self._asks, fact.asks, self.best_ask, 1)

@@ -156,9 +156,9 @@ def test_trap_10_nonce_expiry_and_amounts_are_what_the_chain_wants():
 def test_trap_11_prices_are_multiples_of_the_tick_not_of_its_decimals():
     """Tick 10: 84005 is off the grid though it has no decimals; tick 0.5: 84007.3 is. Bids go down, asks up."""
     with pytest.raises(Malformed):
-        listing(tick="10").prices["84005"]
+        listing(tick="10").prices.read("84005")
     with pytest.raises(Malformed):
-        listing(tick="0.5").prices["84007.3"]
+        listing(tick="0.5").prices.read("84007.3")
     ten = listing(tick="10").instrument
     assert (ten.ticks_floor(Decimal(84_007)), ten.ticks_ceil(Decimal(84_001))) == (8_400, 8_401)
     assert ten.price(8_400) == 84_000

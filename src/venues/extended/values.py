@@ -21,7 +21,6 @@ MOST_MILLIS = 10**14  # the year 5138
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 _MOST_EXPONENT = 30
 _MOST_TEXT = 64
-_REMEMBERED = 2**13  # a live book has about 6,000 prices; twenty markets remember 30 MB at most
 _MOST_WORD = 200
 _MOST_DEPTH = 32  # of a message that is not typed; the venue's have 5
 _HEX = re.compile(r"(0x)?[0-9a-fA-F]{1,64}", re.ASCII)
@@ -108,33 +107,24 @@ def unreadable(body: bytes, error: Exception) -> Malformed:
     return Malformed(f"unreadable message of {len(body)} bytes: {clean(error)}")
 
 
-class Grid(dict[str, int]):
-    """Decimal text → whole steps, as ``grid["84052.0"]``.
+class Grid:
+    """Decimal texts → whole steps.
 
-    Raises ``Malformed`` for what is no number, off the grid, or absurd (also: below *least* steps). It remembers what
-    it has read, because a market's prices repeat; sizes hardly do, so for them there is ``read``. *dot* is where the
-    decimal point of a number is that is written with exactly the decimals of a decimal step (-6 for 0.00001), 0 for
-    other steps: the short cut of ``wire`` for sizes.
+    Raises ``Malformed`` for what is no number, off the grid, or absurd (also: below *least* steps). *comma* and *end*
+    follow a number of this grid in a JSON list of lists, so that it is read there in steps (``levels``); where a step
+    is not one unit of a decimal place (0.5, 25) they make the list unreadable, for no exponent does.
     """
 
-    __slots__ = ("_least", "_places", "_power", "_unit", "dot", "step")
+    __slots__ = ("_least", "_places", "_power", "_unit", "comma", "end", "step")
 
     def __init__(self, step: Decimal, least: int = -MOST_STEPS) -> None:
-        super().__init__()
         self._least = least
         exponent: Any = step.normalize().as_tuple().exponent  # an int: a step is finite
         self.step = step
         self._places = max(0, -exponent)
         self._power: int = 10**self._places
         self._unit = int(step * self._power)
-        self.dot = -self._places - 1 if self._places and self._unit == 1 else 0
-
-    def __missing__(self, text: str) -> int:
-        steps = self.read(text)
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        self[text] = steps
-        return steps
+        self.comma, self.end = (f"e{self._places},", f"e{self._places}],[") if self._unit == 1 else ("?", "?")
 
     def nearest(self, number: Decimal) -> int:
         """Return *number* in steps, rounded: a price may lie off the grid (liquidations, orders of an older tick)."""
@@ -148,7 +138,7 @@ class Grid(dict[str, int]):
         return self._steps(self._scaled(number), number)
 
     def read(self, text: str) -> int:
-        """Return *text* in steps, as ``grid[text]`` does, without remembering it."""
+        """Return *text* in steps, exactly."""
         whole, _, fraction = text.partition(".")
         if len(fraction) > self._places:
             fraction = fraction.rstrip("0")

@@ -28,12 +28,11 @@ from src.model.facts import (
     Position,
     VenueState,
 )
+from src.venues.extended.levels import AT_ONCE, ONE_BY_ONE, Manner, Sizes
 from src.venues.extended.markets import Listing, dollars_to_ticks
 from src.venues.extended.values import (
     MOST_MILLIS,
-    MOST_STEPS,
     UNREADABLE,
-    Grid,
     Row,
     as_row,
     clean,
@@ -79,37 +78,21 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 # --- book ------------------------------------------------------------------------------------------------------------
 
 
-class _Level(msgspec.Struct, gc=False):
-    p: str
-    q: str
-    c: str = ""
-
-
-class _Levels(msgspec.Struct, gc=False):
-    m: str
-    b: list[_Level] | None = None
-    a: list[_Level] | None = None
-
-
-class _BookMessage(msgspec.Struct, gc=False):
-    seq: int
-    type: str | None = None
-    ts: int = 0
-    data: _Levels | None = None
-    error: Any = None
-    status: str | None = None
-
-
-_book_message = msgspec.json.Decoder(_BookMessage)
-
-
 def read_book(frame: bytes, listing: Listing, now: int) -> Frame:
     """Read one message of ``/orderbooks/{market}``. Raises ``Malformed``, or ``Disconnected`` for an error envelope."""
     try:
-        message = _book_message.decode(frame)
+        return _read_book(frame, AT_ONCE, listing, now)
+    except UNREADABLE:
+        pass  # unusual or wrong: the exact reading tells which
+    try:
+        return _read_book(frame, ONE_BY_ONE, listing, now)
     except UNREADABLE as error:
         raise unreadable(frame, error) from None
-    data, market = message.data, listing.instrument.market
+
+
+def _read_book(frame: bytes, manner: Manner, listing: Listing, now: int) -> Frame:
+    message = manner.decode(frame)
+    data, market, kind = message.data, listing.instrument.market, message.type
     if data is None:
         raise Disconnected(f"error message: {clean(message.error or message.status)}")
     if data.m != market or not 0 <= message.ts < MOST_MILLIS:
@@ -119,53 +102,20 @@ def read_book(frame: bytes, listing: Listing, now: int) -> Frame:
         raise Malformed(f"a book of more than {_MOST_LEVELS} levels a side")
     stamp = message.ts * 1_000_000
     fact: BookDelta | BookSnapshot
-    if message.type == "DELTA":
-        fact = BookDelta(
-            time=now, market=market, bids=_changes(bids, listing), asks=_changes(asks, listing), venue_time=stamp
-        )
-    elif message.type == "SNAPSHOT":
-        fact = BookSnapshot(
-            time=now, market=market, bids=_sizes(bids, listing), asks=_sizes(asks, listing), venue_time=stamp
-        )
+    if kind == "DELTA":
+        changed_bids, changed_asks = manner.changes(bids, asks, listing)
+        fact = BookDelta(time=now, market=market, bids=changed_bids, asks=changed_asks, venue_time=stamp)
+    elif kind == "SNAPSHOT":
+        all_bids, all_asks = (_held(rows) for rows in manner.sizes(bids, asks, listing))
+        fact = BookSnapshot(time=now, market=market, bids=all_bids, asks=all_asks, venue_time=stamp)
     else:
-        raise Malformed(f"book message of unknown type {clean(message.type, 40)!r}")
+        raise Malformed(f"book message of unknown type {clean(kind, 40)!r}")
     return Frame(message.seq, [fact])
 
 
-def _changes(levels: list[_Level], listing: Listing) -> list[tuple[int, int, int]]:
-    """Levels of a DELTA: ``c`` is the new absolute size, ``q`` the signed change."""
-    prices, sizes = listing.prices, listing.sizes
-    try:
-        return _plain_changes(levels, prices, sizes.dot)
-    except (ValueError, IndexError):
-        return [(prices[level.p], _size(sizes.read(level.c)), sizes.read(level.q)) for level in levels]
-
-
-def _plain_changes(levels: list[_Level], prices: Grid, dot: int) -> list[tuple[int, int, int]]:
-    """Read sizes written with all their decimals, at a third of the cost. Raises ValueError or IndexError else."""
-    rows = []
-    for level in levels:
-        c, q = level.c, level.q
-        if not c[dot] == "." == q[dot]:
-            raise ValueError
-        size, change = int(c.replace(".", "", 1)), int(q.replace(".", "", 1))
-        if not 0 <= size <= MOST_STEPS >= change >= -MOST_STEPS:
-            raise ValueError
-        rows.append((prices[level.p], size, change))
-    return rows
-
-
-def _sizes(levels: list[_Level], listing: Listing) -> list[tuple[int, int]]:
-    """Levels of a SNAPSHOT: ``q`` is the absolute size; ``c``, where present at all, is of no use."""
-    prices, sizes = listing.prices, listing.sizes
-    rows = [(prices[level.p], _size(sizes.read(level.q))) for level in levels]
+def _held(rows: Sizes) -> Sizes:
+    """Return the levels at which there is anything."""
     return [row for row in rows if row[1]]
-
-
-def _size(lots: int) -> int:
-    if lots < 0:
-        raise Malformed(f"a size of {lots} lots in the book")
-    return lots
 
 
 # --- mark and index --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -107,7 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="simulate: the first seed, default 1")
     parser.add_argument("--seeds", type=int, default=1, metavar="M", help="simulate: so many seeds, default 1")
     parser.add_argument("--hours", type=_seconds, default=0.1, metavar="H", help="simulate: of faults per seed")
+    parser.add_argument("--jobs", type=int, default=1, metavar="J", help="simulate: so many processes, default 1")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="simulate: the one schedule in FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="simulate: write the figures of the sweep to FILE")
+    parser.add_argument("--debug", action="store_true", help="simulate: stop in the debugger at a violation")
     return parser
 
 
@@ -197,12 +201,20 @@ def _replay(path: Path) -> int:
 
 def _simulate(options: argparse.Namespace) -> int:
     """Live seeds of faults; done only when no invariant was broken."""
-    from src.simulation import plan, report  # noqa: PLC0415 - the laboratory is no part of a running bot
+    from src.simulation import front  # noqa: PLC0415 - the laboratory is no part of a running bot
 
-    schedule = plan.read(options.faults) if options.faults is not None else None
-    outcome = report.sweep(options.seed, options.hours * 3600, seeds=options.seeds, schedule=schedule)
-    print(*outcome.lines(), sep="\n")
-    return DONE if outcome.failed is None else FAILED
+    lines, fine = front.simulate(
+        seed=options.seed,
+        seconds=options.hours * 3600,
+        seeds=options.seeds,
+        jobs=options.jobs,
+        faults=options.faults,
+        figures=options.json,
+        debug=options.debug,
+        clock=time.monotonic,
+    )
+    print(*lines, sep="\n")
+    return DONE if fine else FAILED
 
 
 def _run(config: Config, options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from src.engine.risk import RiskLimits
 from src.engine.signals import Volatility
 from src.engine.throttle import FillThrottle
 from src.engine.uptime import Uptime
-from src.model.actions import Action, Budget, Cancel, Decision, Missing, OrderState, Quote, Side
+from src.model.actions import Action, Budget, Cancel, Decision, Missing, OrderState, Place, Quote, Replace, Side
 from src.model.facts import (
     Answer,
     AnyFact,
@@ -467,6 +467,16 @@ class Market:
         if order is None or order.state is not OrderState.INTENT:
             return "no longer intended"
         return self.blocked(now)
+
+    def overrun(self, action: Place | Replace, budget: Budget) -> str:
+        """Return why *action*, counted already, does not fit *budget* any more, or "": an order we did not know of, or
+        a trade, may have taken its room since it was decided.
+        """
+        if budget.closed:
+            return budget.closed
+        room = budget.buy if action.side is Side.BUY else budget.sell
+        lots = self.blotter.open_lots(action.side)
+        return f"no room any more: {lots} lots {action.side.name} against {room}" if lots > room else ""
 
     def _note_uptime(self, now: int) -> None:
         self.uptime.note(now, two_sided=self.blotter.two_sided)

@@ -135,9 +135,10 @@ class Trader:
         return lambda: self._refusal(action)
 
     def _refusal(self, action: Action) -> str | None:
-        reason = self.market.still_wanted(action, self._clock.now())
+        now = self._clock.now()
+        reason = self.market.still_wanted(action, now)
         if not reason and not isinstance(action, Cancel):
-            reason = self._closed() or self._desk.budget(self.market.market, self._clock.now()).closed
+            reason = self._closed() or self.market.overrun(action, self._desk.budget(self.market.market, now))
         return reason or None
 
     async def account_loop(self) -> None:

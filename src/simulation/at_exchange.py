@@ -30,6 +30,8 @@ class AtExchange(Court):
             self.violate("I3", f"{request.external_id} is accepted before the dead-man's switch was seen to work")
         self.orders += 1
         self._world.note("accepted", request.external_id, request.side.name, request.price, request.size)
+        left = self._left.get(request.external_id)
+        self.late_landings += left is not None and self._world.exchange.now / SEC - left > self._margin
         if not self._counts(order):
             return
         known = self._strangers.get(request.external_id, frozenset())

@@ -35,6 +35,7 @@ class Court(Ears):
         self.late_landings = 0
         self.orders = 0
         self.events_then: tuple[str, ...] = ()  # the last ones before the first violation
+        self.caught: Callable[[], None] = lambda: None  # told of each violation the moment it is found
         self._world = world
         self._reached = reached
         self._margin = min(2.0, dead_man_sec / 5)
@@ -70,6 +71,7 @@ class Court(Ears):
             self.violations.append(Violation(invariant, round(self._world.seconds(), 3), what))
             self._world.note("VIOLATION", invariant, what)
             self.events_then = self.events_then or tuple(self._world.last_events())
+            self.caught()
 
     def add_mark(self, market: str, mark: float) -> None:
         marks, now = self._marks[market], self._world.seconds()

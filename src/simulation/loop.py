@@ -118,12 +118,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         for _ in range(len(ready)):
             handle: Any = ready.popleft()
             if not handle._cancelled:
-                try:
-                    handle._context.run(handle._callback, *handle._args)
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as error:
-                    self.call_exception_handler({"message": f"exception in {handle!r}", "exception": error})
+                handle._run()
 
     def _jump_ahead(self) -> None:
         timers = self._timers

@@ -1,18 +1,22 @@
-"""Many seeds in a row, and for the first that fails what a person needs to find the defect."""
+"""What came of a sweep: lines for a person, figures for a file, and for a failure all that its cause is found by."""
 
 from __future__ import annotations
 
+import hashlib
+import statistics
+import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from src.simulation.plan import ROWS, Fault, Schedule, digest_of, draw, encode
-from src.simulation.run import Result, simulate
+from src.simulation.plan import ROWS, Schedule, digest_of, encode
+from src.simulation.run import Result
+from src.simulation.truth import JUDGED
 
-MOST_TRIALS = 80  # runs spent on shortening a schedule
-
-Run = Callable[[Schedule], Result]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Outcome(msgspec.Struct):
@@ -23,7 +27,9 @@ class Outcome(msgspec.Struct):
     runs: int = 0
     fills: int = 0
     orders: int = 0
-    digest: str = ""
+    late_landings: int = 0
+    uptimes: list[float] = msgspec.field(default_factory=list)
+    digests: list[str] = msgspec.field(default_factory=list)
     hits: Counter[str] = msgspec.field(default_factory=Counter)
     failed: Result | None = None
     shrunk: Schedule | None = None
@@ -35,11 +41,20 @@ class Outcome(msgspec.Struct):
         self.runs += result.runs
         self.fills += result.fills
         self.orders += result.orders
-        self.digest = result.digest
+        self.late_landings += result.late_landings
+        self.uptimes.append(result.uptime)
+        self.digests.append(result.digest)
         self.hits.update(result.hits)
 
+    @property
+    def digest(self) -> str:
+        """The one seed's own digest; of several seeds the digest of all of theirs, in the order of the seeds."""
+        if len(self.digests) == 1:
+            return self.digests[0]
+        return hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
+
     def lines(self) -> Iterator[str]:
-        """Yield the report, the digest of the last seed at its end."""
+        """Yield the report, the digest at its end."""
         missed = [row for row in ROWS if not self.hits[row]]
         yield (
             f"{self.seeds} seed(s), {self.hours:.3f} simulated hours, {self.runs} runs of the bot, {self.orders} "
@@ -54,60 +69,49 @@ class Outcome(msgspec.Struct):
             yield from _failure(self.failed, self.shrunk)
         yield self.digest
 
-
-def sweep(
-    seed: int, seconds: float, *, seeds: int = 1, schedule: Schedule | None = None, run: Run = simulate
-) -> Outcome:
-    """Live *seeds* seeds from *seed* on (or the one *schedule*) until one fails; shorten that one's schedule."""
-    outcome = Outcome()
-    for number in range(seed, seed + (1 if schedule is not None else seeds)):
-        result = run(schedule if schedule is not None else draw(number, seconds))
-        outcome.add(result)
-        if result.violations:
-            outcome.failed = result
-            outcome.shrunk = shrink(result, run)
-            break
-    return outcome
-
-
-def shrink(failed: Result, run: Run = simulate, *, trials: int = MOST_TRIALS) -> Schedule:
-    """Return a schedule with fewer faults that still breaks the same invariant: halves first, then smaller pieces."""
-    invariant = failed.violations[0].invariant
-    best = failed.schedule
-    size = max(1, len(best.faults) // 2)
-    while trials > 0 and best.faults:
-        shorter = None
-        for piece in _pieces(best.faults, size):
-            trials -= 1
-            candidate = best.without(piece)
-            if any(violation.invariant == invariant for violation in run(candidate).violations):
-                shorter = candidate
-                break
-            if trials <= 0:
-                break
-        if shorter is not None:
-            best = shorter
-            size = min(size, max(1, len(best.faults)))
-        elif size == 1:
-            break
-        else:
-            size //= 2
-    return best
+    def figures(self, *, wall_sec: float, jobs: int) -> dict[str, Any]:
+        """Return the sweep in numbers; *jobs* processes took *wall_sec* seconds."""
+        return {
+            "commit": commit(),
+            "seeds": self.seeds,
+            "simulated_hours": round(self.hours, 4),
+            "runs": self.runs,
+            "orders": self.orders,
+            "fills": self.fills,
+            "faults": self.hits.total(),
+            "faults_by_row": {row: self.hits[row] for row in ROWS},
+            "invariants_checked": list(JUDGED),
+            "violations": 0 if self.failed is None else len(self.failed.violations),
+            "late_landings": self.late_landings,
+            "uptime_min": min(self.uptimes, default=0.0),
+            "uptime_median": statistics.median(self.uptimes) if self.uptimes else 0.0,
+            "jobs": jobs,
+            "wall_sec": round(wall_sec, 1),
+            "hours_per_sec_per_core": round(self.hours / max(wall_sec, 1e-9) / jobs, 4),
+            "digest": self.digest,
+        }
 
 
-def _pieces(faults: tuple[Fault, ...], size: int) -> Iterator[tuple[Fault, ...]]:
-    """Yield the faults in pieces, the latest first: what comes after a failure cannot have caused it."""
-    for start in reversed(range(0, len(faults), size)):
-        yield faults[start : start + size]
+def commit() -> str:
+    """Return the short name of the commit that is checked out, with a plus when files differ from it."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=10"]
+    try:
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def _failure(failed: Result, shrunk: Schedule | None) -> Iterator[str]:
-    yield f"VIOLATION in seed {failed.schedule.seed}, world {digest_of(failed.schedule)}"
+    schedule = failed.schedule
+    yield f"VIOLATION in seed {schedule.seed}"
+    yield f"commit {commit()}, configuration {failed.config}, world {digest_of(schedule)}"
+    yield f"again: python -m src.bot simulate --seed {schedule.seed} --hours {schedule.seconds / 3600:.6g}"
     for violation in failed.violations:
         yield f"  {violation.invariant} at {violation.time:.3f} s: {violation.what}"
     yield "last events before the first of them:"
     for line in failed.last_events:
         yield f"  {line}"
     if shrunk is not None:
-        yield f"{len(shrunk.faults)} of {len(failed.schedule.faults)} faults are enough (run it with --faults FILE):"
+        yield f"{len(shrunk.faults)} of {len(schedule.faults)} faults are enough (run it with --faults FILE):"
         yield encode(shrunk).decode()

@@ -16,7 +16,7 @@ from src.simulation.life import Life
 from src.simulation.loop import VirtualLoop, run_virtual
 from src.simulation.plan import Schedule
 from src.simulation.runs import LOOK_SEC, Runs
-from src.simulation.settings import quiet, shrunk
+from src.simulation.settings import config_hash, quiet, shrunk
 from src.simulation.truth import Violation
 from src.simulation.world import ACCOUNT
 
@@ -28,6 +28,7 @@ class Result(msgspec.Struct, frozen=True):
     """What came of one seed. *uptime* is the share of the calm end with quotes on both sides of both markets."""
 
     schedule: Schedule
+    config: str  # a short name of the bot's configuration
     digest: str
     violations: tuple[Violation, ...]
     hits: dict[str, int]
@@ -170,6 +171,7 @@ class Simulation(Runs):
         exchange = self.world.exchange
         return Result(
             schedule=self.schedule,
+            config=config_hash(self.plan),
             digest=digest.hexdigest(),
             violations=tuple(self.truth.violations),
             hits=dict(sorted(self.world.hits.items())),
@@ -183,13 +185,22 @@ class Simulation(Runs):
         )
 
 
-def simulate(schedule: Schedule, kind: Callable[[Schedule, VirtualLoop], Simulation] = Simulation) -> Result:
-    """Live *schedule* and return what came of it; the same schedule gives the same result, everywhere."""
+def simulate(
+    schedule: Schedule,
+    kind: Callable[[Schedule, VirtualLoop], Simulation] = Simulation,
+    *,
+    caught: Callable[[], None] = lambda: None,
+) -> Result:
+    """Live *schedule* and return what came of it; the same schedule gives the same result, everywhere.
+
+    *caught* is called at the moment of each violation, while everything still stands as it was.
+    """
 
     async def go() -> Result:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         simulation = kind(schedule, loop)
+        simulation.truth.caught = caught
         with quiet(lambda text: simulation.world.note("log", text)):
             return await simulation.go()
 

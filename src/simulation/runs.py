@@ -17,7 +17,7 @@ from src.simulation.life import Life, Tape
 from src.simulation.link import Planted
 from src.simulation.loop import VirtualLoop
 from src.simulation.plan import Schedule
-from src.simulation.settings import limits_of, plan_of
+from src.simulation.settings import config_hash, limits_of, plan_of
 from src.simulation.truth import Truth
 from src.simulation.wire import Wire
 from src.simulation.world import SEC, World
@@ -34,6 +34,7 @@ class Runs:
         self.knobs = schedule.knobs
         self.world = World(schedule, loop)
         self.limits = limits_of(self.knobs)
+        self.plan = plan_of(self.knobs, self.limits, self.world.markets, schedule.seed)
         self.injector = Injector(self.world)
         self.truth = Truth(self.world, self.limits, self.knobs.dead_man_sec, self.injector.reached)
         self.world.judge = self.truth
@@ -63,7 +64,7 @@ class Runs:
         journalled = next(filter(None, (old.fills() for old in reversed(self.tapes))), [])
         self.tapes.append(tape)
         house = House(
-            plan_of(self.knobs, self.limits, self.world.markets, self.schedule.seed),
+            self.plan,
             wire,
             run=name,
             clock=clock,
@@ -71,6 +72,7 @@ class Runs:
             journalled=journalled,
             loss=self.losses,
             tripped=lambda trip: None if wire.dead else self._tripped(trip),
+            config_hash=config_hash(self.plan),
             losses=lambda losses: None if wire.dead else self._remember(losses),
         )
         life = self.life = Life(house, wire, tape, name, self.world.seconds())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import structlog
 
 from src.engine import blotter
@@ -52,6 +54,12 @@ def plan_of(knobs: Knobs, limits: RiskLimits, markets: tuple[str, ...], seed: in
         foreign_orders=knobs.foreign_orders,
         seed=seed,
     )
+
+
+def config_hash(plan: Plan) -> str:
+    """Return a short name of all that is configured in *plan*, the same on every machine."""
+    text = msgspec.json.encode(plan, enc_hook=lambda model: model.model_dump(mode="json"))
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 @contextmanager

@@ -32,7 +32,9 @@ from src.simulation.at_exchange import AtExchange
 from src.simulation.at_wire import AtWire
 from src.simulation.court import Violation
 
-__all__ = ("Truth", "Violation")
+__all__ = ("JUDGED", "Truth", "Violation")
+
+JUDGED = (*(f"I{number}" for number in range(1, 18)), "L1", "L3")
 
 
 class Truth(AtExchange, AtWire, AtBot):

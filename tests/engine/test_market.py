@@ -431,6 +431,19 @@ def test_the_last_gate_refuses_what_has_become_wrong_since_the_decision():
     assert "no longer intended" == market.still_wanted(bid, now)
 
 
+def test_the_last_gate_counts_the_room_anew():
+    """A bid of 10 lots was decided with room for 100. With room for 10 it still fits, with room for 9 it does not."""
+    market = make_market()
+    now = warm(market)
+    bid, ask = decide(market, now).actions
+    assert isinstance(bid, Place) and isinstance(ask, Place)
+
+    assert "" == market.overrun(bid, Budget(10, 10, 10, 10))
+    assert "no room any more: 10 lots BUY against 9" == market.overrun(bid, Budget(9, 10, 10, 10))
+    assert "no room any more: 10 lots SELL against 9" == market.overrun(ask, Budget(10, 9, 10, 10))
+    assert "halted" == market.overrun(bid, room(market, closed="halted"))
+
+
 def test_the_mark_is_preferred_to_the_mid_and_the_mid_to_nothing():
     """The price dollars are converted at: 0 before all, the mid, then the mark."""
     market = make_market()

@@ -1,0 +1,73 @@
+"""Many seeds, one after the other or on several cores at once, until one fails: the outcome is the same either way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
+from itertools import islice
+from multiprocessing import get_context
+
+from src.simulation.plan import Schedule, draw
+from src.simulation.report import Outcome
+from src.simulation.run import Result, simulate
+from src.simulation.shrink import Run, shrink
+
+_AHEAD = 2  # seeds handed out per process before the first is done
+
+Tell = Callable[[Outcome], None]
+
+
+def sweep(
+    seed: int,
+    seconds: float,
+    *,
+    seeds: int = 1,
+    jobs: int = 1,
+    schedule: Schedule | None = None,
+    run: Run = simulate,
+    shorten: bool = True,
+    tell: Tell = lambda _: None,
+) -> Outcome:
+    """Live *seeds* seeds from *seed* on (or the one *schedule*) until one fails; shorten that one's schedule.
+
+    With several *jobs* each seed lives in a process of its own; results count in the order of the seeds, and the lowest
+    seed that fails is the one reported. *tell* hears of the outcome so far after every seed.
+    """
+    numbers = range(seed, seed + seeds)
+    if jobs > 1 and schedule is None:
+        results = _in_processes(numbers, seconds, jobs)
+    else:
+        results = (run(each) for each in ([schedule] if schedule else (draw(number, seconds) for number in numbers)))
+    outcome = Outcome()
+    with closing(results):
+        for result in results:
+            outcome.add(result)
+            tell(outcome)
+            if result.violations:
+                outcome.failed = result
+                break
+    if outcome.failed is not None and shorten:
+        outcome.shrunk = shrink(outcome.failed, run)
+    return outcome
+
+
+def _live(number: int, seconds: float) -> Result:
+    return simulate(draw(number, seconds))
+
+
+def _in_processes(numbers: Iterable[int], seconds: float, jobs: int) -> Generator[Result, None, None]:
+    """Yield the results in the order of *numbers*; closed early, no further seed begins."""
+    left = iter(numbers)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            while True:
+                for number in islice(left, _AHEAD * jobs - len(waiting)):
+                    waiting.append(pool.submit(_live, number, seconds))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -28,7 +28,10 @@ INVARIANTS: dict[str, Row] = {
         "every list is bounded",
         ("tests/engine/test_blotter.py::test_nothing_grows_with_the_orders_ever_sent",),
     ),
-    "I18": Row("fills of one side are throttled", lacking="the bot has no throttle of fills"),
+    "I18": Row(
+        "fills of one side within a minute are bounded, else trading halts",
+        ("tests/engine/test_throttle.py::test_repeated_execution_halts_all_trading_and_nothing_takes_that_back",),
+    ),
     "I19": Row("a loop that lags withdraws its quotes", lacking="a stall is judged by the ages at the next send (I1)"),
     "I20": Row(
         "no secret is in a log, a journal or an export",

@@ -1,0 +1,78 @@
+"""The defects that these tools have found in the bot, each with the seed or test that keeps it from coming back.
+
+Who finds one adds a row: what happened, which tool found it, and where it is tried ever since.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tests.reliability.results import ROOT
+
+FOUND = ROOT / "tests" / "simulation" / "found"
+_SCHEDULES = "tests/simulation/found"
+_HOSTILE = "tests/venues/test_hostile.py"
+
+
+class Bug(msgspec.Struct, frozen=True):
+    """A defect: *what* happened, which *tool* found it, and the file or test *kept* against it."""
+
+    what: str
+    tool: str
+    kept: str
+
+
+BUGS = [
+    Bug("A stream that connected and never told anything was waited for without end", "simulation", "seed-26.json"),
+    Bug("The same on another stream, seen as quotes that did not return", "simulation", "seed-29.json"),
+    Bug("An outage that had passed kept trading halted for good", "simulation", "seed-45.json"),
+    Bug("The same by way of a position that could not be read meanwhile", "simulation", "seed-71.json"),
+    Bug("A funding payment during the start was counted twice", "simulation", "seed-273.json"),
+    Bug("An order that landed while the bot left stayed open", "simulation", "seed-39.json"),
+    Bug(
+        "A kind of price that was a list instead of a word ended the run",
+        "damaged messages",
+        f"{_HOSTILE}::test_a_kind_of_price_that_is_no_word_is_malformed",
+    ),
+    Bug(
+        "An impossible date in an answer's header ended the run",
+        "damaged messages",
+        f"{_HOSTILE}::test_an_impossible_date_is_no_date",
+    ),
+    Bug(
+        "Hex numbers that no signature can hold were noticed only when an order was signed",
+        "damaged messages",
+        f"{_HOSTILE}::test_a_hex_number_is_one_that_a_signature_can_hold",
+    ),
+    Bug(
+        "A negative resolution would have turned a buy into a sale",
+        "damaged messages",
+        f"{_HOSTILE}::test_a_resolution_that_would_turn_a_buy_around_is_refused",
+    ),
+    Bug(
+        "An order with a negative size was subtracted from what the limits count",
+        "damaged messages",
+        f"{_HOSTILE}::test_an_order_below_zero_is_complained_about",
+    ),
+    Bug(
+        "An execution whose money did not fit its size was believed",
+        "damaged messages",
+        f"{_HOSTILE}::test_money_that_does_not_fit_the_execution_is_complained_about",
+    ),
+    Bug(
+        "A failing seed whose halted run was stopped hung the simulator for ever",
+        "crash points",
+        "tests/simulation/test_crash.py::test_a_restart_that_forgets_its_position_is_caught",
+    ),
+]
+
+
+def place(bug: Bug) -> str:
+    """Return the path, or the test, that keeps *bug* away."""
+    return f"{_SCHEDULES}/{bug.kept}" if bug.kept.startswith("seed-") else bug.kept
+
+
+def undescribed() -> list[str]:
+    """Return the schedules that broke an invariant once and have no row yet."""
+    told = {bug.kept for bug in BUGS}
+    return sorted(path.name for path in FOUND.glob("*.json") if path.name not in told)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from src.simulation.plan import ROWS
+from tests.reliability import bugs, matrix, report
+from tests.reliability.figures import SECTIONS, plain
+from tests.reliability.results import ROOT
+from tests.reliability.test_matrix import functions
+
+SIMULATION = {
+    "commit": "abc",
+    "date": "2026-01-01",
+    "seeds": 3000,
+    "simulated_hours": 150.5,
+    "faults": 1234,
+    "faults_by_row": dict.fromkeys(ROWS, 7),
+    "violations": 0,
+}
+
+
+def told(**figures: dict[str, Any]) -> report.Read:
+    """Return a reader that knows *figures* and nothing else."""
+    return figures.get
+
+
+def test_the_pages_tables_are_what_the_code_says():
+    """RELIABILITY.md is renewed by ``python -m tests.reliability.report --tables``; this fails when it was not."""
+    text = report.PAGE.read_text("utf-8")
+    assert report.renewed(text) == text, "run: python -m tests.reliability.report --tables"
+
+
+def test_the_page_has_every_section_and_every_row():
+    """Also for tools that have not run: their sections say so."""
+    text = report.PAGE.read_text("utf-8")
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")][: len(SECTIONS)] == [
+        section.title for section in SECTIONS
+    ]
+    assert all(f"| {name} |" in text for name in matrix.FAULTS)
+
+
+def test_a_tool_that_was_not_run_says_so():
+    """Without any figures every section is ``Not run.``"""
+    assert report.page(told()).count("\nNot run.\n") == len(SECTIONS)
+    assert "The simulation was not run." in report.page(told())
+
+
+def test_the_first_sentence_states_the_bound():
+    """No violation in 3,000 seeds: fewer than 0.1 % with 95 % confidence."""
+    text = report.page(told(simulation=SIMULATION))
+    assert "3,000 seeds, 150.5 simulated hours, 1,234 faults" in text
+    assert "fewer than 0.1 % of such worlds" in text
+    assert "N1 7 · " in text
+
+
+def test_violations_are_stated_and_bound_nothing():
+    """Two violations are in the first sentence, and no confidence is claimed."""
+    text = report.page(told(simulation=SIMULATION | {"violations": 2}))
+    assert "2 violations." in text
+    assert "With 95 % confidence" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(True, "yes"), (False, "NO"), ([], "none"), ([1, 2], "1, 2"), (12345, "12,345"), (0.12345, "0.1235"), ("x", "x")],
+)
+def test_a_figure_is_written_for_people(value: Any, words: str):
+    """Yes and no, thousands with commas, four digits of a fraction."""
+    assert plain(value) == words
+
+
+@pytest.mark.parametrize("bug", bugs.BUGS, ids=lambda bug: bug.kept)
+def test_what_keeps_a_defect_away_exists(bug: bugs.Bug):
+    """The schedule is there, or the test is."""
+    file, _, function = bugs.place(bug).partition("::")
+    assert (ROOT / file).is_file()
+    assert not function or function in functions(ROOT / file)

@@ -15,10 +15,10 @@ LOCK_STAMP := .venv-lock/installed.txt
 SDK_STAMP := .venv-sdk/installed.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint bench format lock schema readme clean
+.PHONY: help env run test lint bench reliability soak format lock schema readme clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## create .venv from the hash-pinned lock (does nothing when it is current)
 
@@ -48,6 +48,12 @@ $(SDK_STAMP): requirements/bench-sdk.txt
 	$(PYTHON) -m venv --clear $(dir $@)
 	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --quiet --require-hashes -r requirements/bench-sdk.txt
 	@cp requirements/bench-sdk.txt $@
+
+reliability: env ## run the reliability tools and write RELIABILITY.md; SIZE=full is what a release gets
+	$(BIN)/python -m tests.reliability.everything --size $(or $(SIZE),quick) $(ARGS)
+
+soak: env ## run the bot at ten times the usual message rate and watch its memory, e.g. ARGS="--minutes 30"
+	$(BIN)/python -m tests.reliability.soak $(ARGS)
 
 format: env ## rewrite the code in the project's style
 	$(BIN)/python -m ruff check --fix .

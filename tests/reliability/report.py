@@ -89,7 +89,7 @@ def _figures(find: Read) -> Iterator[str]:
 
 
 def _table(section: Section, name: str, told: dict[str, Any]) -> Iterator[str]:
-    yield f"{name + ', ' if name else ''}commit {told.get('commit', 'unknown')}, {told.get('date', 'undated')}"
+    yield ", ".join(filter(None, (name, f"commit {told.get('commit', 'unknown')}", told.get("date", ""))))
     yield from ("", "| | |", "|---|---|")
     for word, value in shown(section, told):
         yield f"| {word} | {value} |"

@@ -6,6 +6,7 @@ import pytest
 
 from src.simulation.plan import ROWS
 from tests.reliability import bugs, matrix, report
+from tests.reliability.everything import commands
 from tests.reliability.figures import SECTIONS, plain
 from tests.reliability.results import ROOT
 from tests.reliability.test_matrix import functions
@@ -77,3 +78,13 @@ def test_what_keeps_a_defect_away_exists(bug: bugs.Bug):
     file, _, function = bugs.place(bug).partition("::")
     assert (ROOT / file).is_file()
     assert not function or function in functions(ROOT / file)
+
+
+@pytest.mark.parametrize("size", ["quick", "full"])
+def test_every_tool_of_a_size_exists_and_knows_its_arguments(size: str):
+    """At least four tools; each option that is given to one stands in its source."""
+    given = list(commands(size, jobs=2))
+    assert len(given) >= 4
+    for _, _, module, *arguments in given:
+        source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")
+        assert all(f'"{word}"' in source for word in arguments if word.startswith("--"))

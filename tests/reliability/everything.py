@@ -1,0 +1,68 @@
+"""Runs every reliability tool in a chosen size, one after the other, and writes RELIABILITY.md.
+
+``python -m tests.reliability.everything --size quick`` takes about a quarter of an hour on two free cores, ``full``
+days. Exit 1 when a tool found something; the page is written all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from tests.reliability.results import FOLDER, ROOT
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A module, and its arguments in each size; a size without arguments leaves it out."""
+
+    module: str
+    quick: str
+    full: str
+
+
+TOOLS = (
+    Tool(
+        "src.bot",
+        "simulate --seeds 200 --hours 0.05 --json .reliability/simulation.json",
+        "simulate --seeds 10000 --hours 0.1 --json .reliability/simulation.json",
+    ),
+    Tool("tests.reliability.crash_points", "--seeds 2", "--seeds 50"),
+    Tool("tests.reliability.fuzz_frames", "--count 20000", "--count 10000000"),
+    Tool("tests.reliability.fuzz_config", "--count 500 --processes 4", "--count 10000"),
+    Tool("tests.reliability.soak", "--minutes 5", "--minutes 4320"),
+)
+_PARALLEL = ("src.bot", "tests.reliability.crash_points", "tests.reliability.fuzz_frames")
+
+
+def commands(size: str, jobs: int) -> Iterator[list[str]]:
+    """Yield the command of each tool that belongs to *size*."""
+    for tool in TOOLS:
+        if arguments := getattr(tool, size):
+            parallel = ["--jobs", str(jobs)] if tool.module in _PARALLEL else []
+            yield [sys.executable, "-m", tool.module, *arguments.split(), *parallel]
+
+
+def main(arguments: list[str]) -> int:
+    """Run all, write the page; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability.everything", description=__doc__)
+    parser.add_argument("--size", choices=("quick", "full"), default="quick")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(arguments)
+    FOLDER.mkdir(exist_ok=True)
+    failed = []
+    for command in commands(options.size, options.jobs):
+        print("$", " ".join(["python", *command[1:]]), flush=True)
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            failed.append(command[2])
+    subprocess.run([sys.executable, "-m", "tests.reliability.report"], cwd=ROOT, check=True)
+    print("found something: " + ", ".join(failed) if failed else "all promises held")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -26,7 +26,6 @@ from src.model.errors import ConfigError, Halt, Withheld
 from src.model.snapshot import DeskView
 from src.model.summary import Summary
 from src.records.heartbeat import Heartbeat
-from src.records.history import Both, History, refill
 from src.records.journal import FileJournal, fills_in
 from src.records.lock import lock_account
 from src.records.state import StateFile
@@ -319,6 +318,8 @@ async def _live(
     heartbeat: Heartbeat | None,
     recent: logs.Recent,
 ) -> tuple[int, Summary]:
+    from src.records.history import Both, History, refill  # noqa: PLC0415 - the guard must not wait for a database
+
     fresh = heartbeat is None  # the exchange is our own and new
     clock = Clock()
     run = _base36(clock.now() // 1_000_000)

@@ -28,7 +28,6 @@ from src.model.actions import Decision
 from src.model.errors import Halt
 from src.model.facts import AnyFact, Fill, Opened
 from src.records.segments import (
-    Segment,
     lines,
     lock_run,
     mend,
@@ -255,23 +254,15 @@ def entries(path: Path) -> Iterator[Entry]:
 
 
 def fills_in(folder: Path) -> list[Fill]:
-    """Return what the last run knew of its executions: the latest fills of the newest run in *folder* that has any.
-
-    Only segments of its last ``REACH`` are read; damaged lines are left out.
+    """Return what the journals in *folder* know of the latest executions, oldest run first: back to ``REACH`` before
+    the last one, over as many runs as that takes. After restarts within a minute the venue tells the fills of several
+    runs, and none may be counted by two. Damaged lines are left out.
     """
-    runs: dict[str, list[Segment]] = {}
-    for segment in segments_in(folder):
-        runs.setdefault(segment.run, []).append(segment)
-    return next(filter(None, (_last_fills(runs[run]) for run in reversed(runs))), [])
-
-
-def _last_fills(segments: list[Segment]) -> list[Fill]:
-    """Return the fills of one run's newest *segments*, back to ``REACH`` before the last execution."""
     found: list[Fill] = []
-    for segment in reversed(segments):
+    for segment in reversed(segments_in(folder)):
         began, fills = _scan(segment.path)
         found = fills + found
-        if found and began < max(fill.venue_time for fill in found) - REACH:
+        if found and 0 < began < max(fill.venue_time for fill in found) - REACH:
             break
     return found
 

@@ -201,6 +201,7 @@ class House:
             self.closing = ""
             await self._until_stopped()
             self.closing = "stopping"
+            tasks.append(group.create_task(self._cancel_soon(), name="cancel"))
             await self._settle(gateway, [task for task in tasks if task.get_name().startswith("quote ")])
             await self._leave()
             await self._last_reading(account, desk)
@@ -310,6 +311,13 @@ class House:
         while gateway.under_way and waited < IN_FLIGHT_WAIT:
             await asyncio.sleep(0.05)
             waited += 0.05
+
+    async def _cancel_soon(self) -> None:
+        """Cancel while requests are still on their way, for they may hang; what lands after this, ``_leave`` finds."""
+        try:
+            await self.venue.cancel_all()
+        except (Unanswered, Throttled, Rejected) as error:
+            log.warning("cancelling everything: no answer yet", reason=str(error))
 
     async def _leave(self) -> None:
         """Cancel everything, ask until nothing is open, and only then disarm; else the venue's timer does it for us.

@@ -27,6 +27,9 @@ from src.venues.protocol import Venue
 CLOCK_WARNING = 1.5  # seconds; the Date header alone is uncertain by half a second
 CLOCK_LIMIT = 5.0
 EMPTY_WITHIN = 8.0
+# While the account is being emptied a call that hangs is not waited for: the mass-cancel does its work without its
+# answer, and is sent again. Reading takes its time on a slow line, so each time it gets twice as long.
+HANGING = 0.5
 BOOKS_TRIES = 5
 
 _Result = TypeVar("_Result")
@@ -243,26 +246,28 @@ async def empty_book(venue: Venue, keep: frozenset[str] = frozenset()) -> list[O
     left: list[OrderUpdate] | None = None
     try:
         async with asyncio.timeout(EMPTY_WITHIN):
-            wait = 0.1
+            wait, patience = 0.1, HANGING
             while left is None or left:
-                left = await _cancel_round(venue, keep, wait)
-                wait = min(1.0, wait * 2)
+                left = await _cancel_round(venue, keep, wait, patience)
+                wait, patience = min(1.0, wait * 2), patience * 2
     except TimeoutError:
         return left
     return left
 
 
-async def _cancel_round(venue: Venue, keep: frozenset[str], wait: float) -> list[OrderUpdate] | None:
-    """Cancel, then look what is left; None when the venue did not tell."""
+async def _cancel_round(venue: Venue, keep: frozenset[str], wait: float, patience: float) -> list[OrderUpdate] | None:
+    """Cancel, then look what is left; None when the venue did not tell in *patience* seconds."""
     try:
-        await _cancel_open(venue, keep)
-    except (Unanswered, Throttled, Rejected) as error:
-        log.warning("cancelling everything: no answer yet", reason=str(error))
+        async with asyncio.timeout(patience if keep else HANGING):
+            await _cancel_open(venue, keep)
+    except (Unanswered, Throttled, Rejected, TimeoutError) as error:
+        log.warning("cancelling everything: no answer yet", reason=str(error) or "timeout")
     await asyncio.sleep(wait)
     try:
-        return _except(await venue.open_orders(), keep)
-    except (Unanswered, Throttled, Rejected) as error:
-        log.warning("open orders not read", reason=str(error))
+        async with asyncio.timeout(patience):
+            return _except(await venue.open_orders(), keep)
+    except (Unanswered, Throttled, Rejected, TimeoutError) as error:
+        log.warning("open orders not read", reason=str(error) or "timeout")
         return None
 
 

@@ -102,6 +102,8 @@ class Control:
             raise ValueError("deleverage needs a known account and market")
         if fault.times is not None and fault.times < 1:
             raise ValueError("times must be at least 1")
+        if not 0 < fault.chance <= 1:
+            raise ValueError("chance must be above 0 and at most 1")
         if fault.seconds < 0 and fault.kind is not Kind.CLOCK_OFFSET:
             raise ValueError("seconds must not be negative")
 

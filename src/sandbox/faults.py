@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import random
 
 import msgspec
 
@@ -49,12 +50,14 @@ _ONCE = frozenset(
 class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One planned fault. *times* counts what is left of it (None: until cleared); empty filters match everything.
 
+    *chance* is the share of the fitting requests that it befalls, drawn from a seed, so the same ones in every run.
     *path* and *stream* match as parts of the request path, *verb* the HTTP verb, *account* the account number.
     """
 
     kind: Kind
     id: int = 0
     times: int | None = None
+    chance: float = 1.0
     path: str = ""
     verb: str = ""
     account: int | None = None
@@ -73,6 +76,7 @@ class FaultPlan:
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._last_id = 0
+        self._chance = random.Random(1)
 
     def add(self, fault: Fault) -> Fault:
         """Plan *fault* and return it with its id; a one-time kind without *times* happens once."""
@@ -94,11 +98,15 @@ class FaultPlan:
         return before - len(self._faults)
 
     def take(self, kind: Kind, *, path: str = "", verb: str = "", account: int | None = None) -> Fault | None:
-        """Return the first fault of *kind* that fits, using up one of its times; None when there is none."""
-        fault = self.find(kind, path=path, verb=verb, account=account)
-        if fault is not None:
-            self.use(fault)
-        return fault
+        """Return the first fault of *kind* that fits, using up one of its times; None when none does, by its chance."""
+        for fault in self._faults:
+            if fault.kind is kind and _fits(fault, path, verb, account) and self._befalls(fault):
+                self.use(fault)
+                return fault
+        return None
+
+    def _befalls(self, fault: Fault) -> bool:
+        return fault.chance >= 1 or self._chance.random() < fault.chance
 
     def use(self, fault: Fault) -> None:
         """Use up one of the times of a planned *fault*."""

@@ -61,7 +61,7 @@ class Runs:
         self.world.clock_offset = 0.0  # noticed and put right after this start
         clock = Clock(start)
         wire = self._wire(clock.now, Random(f"wire {self.schedule.seed} {name}"))
-        journalled = next(filter(None, (old.fills() for old in reversed(self.tapes))), [])
+        journalled = [fill for old in self.tapes for fill in old.fills()]
         self.tapes.append(tape)
         house = House(
             self.plan,

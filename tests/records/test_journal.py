@@ -482,18 +482,30 @@ def fill(minute: int) -> Fill:
     return msgspec.structs.replace(FILL, trade_id=f"{minute}", time=at, venue_time=at)
 
 
-def test_the_last_runs_fills_are_found(tmp_path):
-    """The newest run that holds fills, its damaged lines left out; no folder, no fills."""
-    keep(tmp_path, "1", FILL)
-    keep(tmp_path, "2", MARK, fill(1), fill(2), fill(3))
-    keep(tmp_path, "3", MARK)
-    path = tmp_path / "2-0001.jsonl"
+def test_the_latest_fills_are_found_over_several_runs(tmp_path):
+    """A run of long ago is not needed; of the last ten minutes every run counts, damaged lines left out."""
+    keep(tmp_path, "1", fill(-16), fill(-15))
+    keep(tmp_path, "2", fill(-14))
+    keep(tmp_path, "3", fill(1), fill(2), fill(3))
+    keep(tmp_path, "4", fill(4))
+    keep(tmp_path, "5", fill(5))
+    keep(tmp_path, "6", MARK)
+    path = tmp_path / "3-0001.jsonl"
     damaged = bytearray(path.read_bytes())
     damaged[damaged.index(b'"trade_id":"2"') + 12] ^= 1
     path.write_bytes(damaged)
 
-    assert [fill(1), fill(3)] == fills_in(tmp_path)
+    assert [fill(-14), fill(1), fill(3), fill(4), fill(5)] == fills_in(tmp_path)
     assert [] == fills_in(tmp_path / "nowhere")
+
+
+def test_a_run_that_wrote_nothing_hides_no_earlier_one(tmp_path):
+    """A start that was killed before its first line leaves an empty file between two runs with fills."""
+    keep(tmp_path, "1", fill(1))
+    segment_path(tmp_path, "2", 1).touch()
+    keep(tmp_path, "3", fill(2))
+
+    assert [fill(1), fill(2)] == fills_in(tmp_path)
 
 
 def test_fills_are_read_back_only_as_far_as_a_later_run_may_need(tmp_path, monkeypatch):

@@ -55,6 +55,18 @@ def test_a_fault_meets_only_what_its_filters_name():
     ]
 
 
+def test_a_fault_with_a_chance_befalls_about_that_share_of_the_requests():
+    """One in five of 1,000 requests, the same ones in every run; the others are left alone."""
+
+    def befallen() -> list[int]:
+        plan = FaultPlan()
+        plan.add(Fault(kind=Kind.HTML, times=1_000_000, chance=0.2))
+        return [i for i in range(1000) if plan.take(Kind.HTML)]
+
+    assert 160 <= len(befallen()) <= 240
+    assert befallen() == befallen()
+
+
 # --- the door ------------------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,12 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from src.sandbox.accounts import FIRST
+from tests.sandbox.clients import order_body
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "1001"
@@ -25,11 +29,20 @@ class Sandbox:
         self.rest: str = told["rest"]
         self.control: str = told["control"]
 
+    def state(self) -> dict[str, Any]:
+        """Return the exchange's truth."""
+        with urllib.request.urlopen(f"{self.control}/state", timeout=15) as answer:
+            told: dict[str, Any] = json.load(answer)
+        return told
+
     def account(self) -> dict[str, Any]:
         """Return the exchange's truth about the first account."""
-        with urllib.request.urlopen(f"{self.control}/state", timeout=5) as answer:
-            told: dict[str, Any] = json.load(answer)["accounts"][ACCOUNT]
+        told: dict[str, Any] = self.state()["accounts"][ACCOUNT]
         return told
+
+    def was_told_to_empty(self) -> bool:
+        """Whether a mass-cancel has come in."""
+        return any("massCancel" in route for route in self.state()["requests"])
 
     def open_orders(self) -> list[dict[str, Any]]:
         orders: list[dict[str, Any]] = self.account()["open_orders"]
@@ -106,3 +119,111 @@ def eventually(condition: Callable[[], bool], *, within: float, what: str) -> fl
             return time.monotonic() - started
         time.sleep(0.1)
     raise AssertionError(f"not within {within} s: {what}")
+
+
+class Desk:
+    """One account at a running sandbox, the bots that trade it one after another, and what the exchange knows of it."""
+
+    def __init__(self, folder: Path, exchange: Sandbox, **changes: object) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.exchange = exchange
+        self._folder = folder
+        self._path = config(folder, exchange, **changes)
+        self._runs = self._known()
+
+    def start(self, *verb: str) -> subprocess.Popen[str]:
+        """Start a bot, or *verb*. Errors go to a file, which never blocks; a guard's, to be heard, into a pipe."""
+        with (self._folder / "errors.txt").open("a") as errors:
+            return subprocess.Popen(
+                [sys.executable, "-m", "src.bot", *verb, "--config", str(self._path)],
+                cwd=ROOT,
+                env=clean_environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE if verb == ("guard",) else errors,
+                text=True,
+            )
+
+    def run_orderly(self, *, seconds: float) -> dict[str, Any]:
+        """Run a bot to its end and return its summary."""
+        summary = self._folder / "summary.json"
+        code, _, err = run_bot("--config", self._path, "--for", str(seconds), "--summary", summary, seconds=90)
+        assert code == 0, err
+        told: dict[str, Any] = json.loads(summary.read_text())
+        return told
+
+    def run_of(self, bot: subprocess.Popen[str]) -> str:
+        """Return the name of the run that *bot*, just started, lives; waits for its journal."""
+        while not (new := self._known() - self._runs):
+            assert bot.poll() is None, (self._folder / "errors.txt").read_text()[-2000:]
+            time.sleep(0.02)
+        self._runs |= new
+        return new.pop()
+
+    def _known(self) -> set[str]:
+        return {path.name.partition("-")[0] for path in (self._folder / "data/demo/journal").glob("*.jsonl*")}
+
+    # --- the exchange's truth ----------------------------------------------------------------------------------------
+
+    def orders_of(self, run: str) -> list[str]:
+        """Return the ids of the open orders that *run* placed."""
+        ids = [str(order["externalId"]) for order in self.exchange.open_orders()]
+        return [name for name in ids if name.startswith(f"xmm{run}-")]
+
+    def none_but(self, run: str) -> bool:
+        """Whether no order of another run is open."""
+        return len(self.exchange.open_orders()) == len(self.orders_of(run))
+
+    def quotes(self, run: str) -> bool:
+        """Whether *run* has at least two orders in the book."""
+        return len(self.orders_of(run)) >= 2
+
+    def shows(self, orders: int) -> bool:
+        """Whether the account has at least so many open orders."""
+        return len(self.exchange.open_orders()) >= orders
+
+    def empty(self) -> bool:
+        """Whether the account has no open order."""
+        return not self.exchange.open_orders()
+
+    def positions(self) -> dict[str, Decimal]:
+        """Return the positions, long > 0, without empty ones."""
+        return {
+            row["market"]: Decimal(row["size"]) * (1 if row["side"] == "LONG" else -1)
+            for row in self.exchange.account()["positions"]
+        }
+
+    def trades(self) -> set[str]:
+        """Return the ids of every execution the exchange has for the account."""
+        found, cursor = set(), ""
+        while True:
+            told = self._ask(f"/user/trades?limit=100{cursor}")
+            found |= {str(row["id"]) for row in told["data"]}
+            following = told.get("pagination", {}).get("cursor")
+            if not told["data"] or following is None or f"&cursor={following}" == cursor:
+                return found
+            cursor = f"&cursor={following}"
+
+    def fill_up_to(self, most: int) -> None:
+        """Place orders by hand, far below the market, until *most* are open."""
+        while (missing := most - len(self.exchange.open_orders())) > 0:
+            for i in range(missing):
+                self._ask("/user/order", order_body(qty="0.00010", price=str(81_000 + i)))
+            time.sleep(0.2)
+
+    def _ask(self, path: str, body: object = None) -> dict[str, Any]:
+        request = urllib.request.Request(
+            self.exchange.rest + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"X-Api-Key": FIRST.api_key, "User-Agent": "drill", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            told: dict[str, Any] = json.load(answer)
+        return told
+
+    def wait(self, condition: Callable[[], bool], *, within: float, since: float | None = None) -> float:
+        """Wait until *condition* holds; return the seconds from *since* (monotonic, default now)."""
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() - began < within, (self._folder / "errors.txt").read_text()[-2000:]
+            time.sleep(0.05)
+        return time.monotonic() - (began if since is None else since)

@@ -1,6 +1,7 @@
 """A scripted Extended on a loopback port, in a process of its own: fixed answers, and book frames at a given pace.
 
-It accepts every order and shows it in the book's account stream; nothing ever fills. ``GET /bench`` tells what it saw.
+It accepts every order and shows it in the account stream; its dead-man timer works; nothing ever fills. ``GET /bench``
+tells what it saw.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from benchmarks.frames import Tape, market_row, tape
+from src.runtime.canary import is_canary
 from src.sandbox.accounts import FIRST
 
 API, STREAM = "/api/v1", "/stream.extended.exchange/v1"
@@ -35,6 +37,7 @@ class Exchange:
         self.pace = pace
         self.seen: dict[str, Any] = {"books": [], "orders": 0, "first_orders": {}}
         self._ids = count(1)
+        self._timer: asyncio.Task[None] | None = None
         self._orders: dict[str, dict[str, Any]] = {}
         self._accounts: list[tuple[web.WebSocketResponse, Iterator[int]]] = []
         self._answers = {
@@ -51,6 +54,7 @@ class Exchange:
         app.router.add_get(STREAM + "/orderbooks/{market}", self._book)
         app.router.add_get(STREAM + "/prices/{kind}/{market}", self._prices)
         app.router.add_get(STREAM + "/account", self._account)
+        app.router.add_post(API + "/user/deadmanswitch", self._arm)
         app.router.add_post(API + "/user/order", self._place)
         app.router.add_post(API + "/user/order/massCancel", self._cancel_all)
         app.router.add_delete(API + "/user/order", self._cancel)
@@ -80,8 +84,9 @@ class Exchange:
         order = {key: asked[key] for key in ("market", "side", "price", "qty", "reduceOnly")}
         order |= {"id": next(self._ids), "externalId": asked["id"], "filledQty": "0", "status": "NEW"}
         order |= {"expireTime": asked["expiryEpochMillis"], "updatedTime": _now()}
-        self.seen["orders"] += 1
-        self.seen["first_orders"].setdefault(asked["market"], time.time())
+        if not is_canary(asked["id"]):
+            self.seen["orders"] += 1
+            self.seen["first_orders"].setdefault(asked["market"], time.time())
         if asked.get("cancelId"):
             await self._end(asked["cancelId"], statusReason="ORDER_REPLACED")
         self._orders[asked["id"]] = order
@@ -93,9 +98,24 @@ class Exchange:
         return _ok(None)
 
     async def _cancel_all(self, _: web.Request) -> web.Response:
+        await self._end_all()
+        return _ok(None)
+
+    async def _arm(self, request: web.Request) -> web.Response:
+        """Restart the dead-man timer; 0 stops it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        seconds = int(request.query.get("countdownTime", "0"))
+        self._timer = asyncio.create_task(self._fire(seconds)) if seconds else None
+        return _ok([])
+
+    async def _fire(self, seconds: int) -> None:
+        await asyncio.sleep(seconds)
+        await self._end_all()
+
+    async def _end_all(self) -> None:
         for order_id in [*self._orders]:
             await self._end(order_id)
-        return _ok(None)
 
     async def _end(self, order_id: str, **more: str) -> None:
         order = self._orders.pop(order_id, None)

@@ -144,6 +144,23 @@ def test_both_engines_hold_the_same_rows_digit_by_digit(dsn, tmp_path):
     assert "-0.0012345678901234567890" == str(theirs["fills"][0]["fee"])
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 21, 22])
+def test_pages_of_any_size_are_the_whole_in_order(dsn, tmp_path, monkeypatch, size):
+    """21 executions, two on each moment, in pages of 1 to 22: by time, then number, nothing twice and nothing lost."""
+    engine, _ = open_database(dsn, tmp_path)
+    store = Store(engine, "testnet-1")
+    store.write(entries(), run="r1", rules={})
+    monkeypatch.setattr("src.records.store.PAGE", size)
+
+    found = [(row["venue_time"], int(row["trade_id"])) for row in store.fills("BTC-USD", 0, START * 2)]
+    names = store.markets()
+    store.close()
+
+    assert 21 == len(found)
+    assert sorted(found) == found
+    assert ["BTC-USD"] == names
+
+
 def test_the_thread_writes_to_postgresql_as_to_a_file(dsn, tmp_path):
     """The bot's own way in, and the export's way out."""
     history = History(dsn, tmp_path, account="testnet-1", run="r1")

@@ -104,10 +104,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except BaseException:
+    finally:  # there is nothing left of it when all went well
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise
 
 
 def plain(number: str) -> str:

@@ -28,6 +28,7 @@ BUGS = [
     Bug("An outage that had passed kept trading halted for good", "simulation", "seed-45.json"),
     Bug("The same by way of a position that could not be read meanwhile", "simulation", "seed-71.json"),
     Bug("A funding payment during the start was counted twice", "simulation", "seed-273.json"),
+    Bug("An order waiting to leave was not counted against one found meanwhile", "simulation", "seed-38.json"),
     Bug("An order that landed while the bot left stayed open", "simulation", "seed-39.json"),
     Bug(
         "A kind of price that was a list instead of a word ended the run",

@@ -15,7 +15,7 @@ LOCK_STAMP := .venv-lock/installed.txt
 SDK_STAMP := .venv-sdk/installed.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint bench reliability soak format lock schema readme clean
+.PHONY: help env run test simulate lint bench reliability soak format lock schema readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ run: env ## start the bot, e.g. make run ARGS="--for 60"
 test: env ## run all tests; 90 % branch coverage overall, 100 % in the engine
 	$(BIN)/python -m pytest --cov --timeout=120 $(ARGS)
 	$(BIN)/python -m coverage report --include='src/engine/*' --fail-under=100
+
+simulate: env ## live seeded faults in virtual time, e.g. make simulate ARGS="--seeds 300 --hours 0.0834 --jobs 2"
+	$(BIN)/python -m src.bot simulate $(ARGS)
 
 lint: env ## check style, types and the arrows between rooms
 	$(BIN)/python -m ruff check .

@@ -76,11 +76,14 @@ class AtExchange(Court):
                 self._mark[name] = exact, mark
             if not marks or marks[-1][1] != mark:
                 self.add_mark(name, mark)
-        if exchange.deadline is not None or world.lied:
+        if exchange.deadline is not None:
             return
+        believed = world.lied_until / SEC  # what left before it left in good faith
         for order in exchange.standing:
             name = order.request.external_id
-            if self.is_ours(name) and not is_canary(name) and name in self._born and not self._landed_late(name):
+            if not self.is_ours(name) or is_canary(name) or name not in self._born or self._landed_late(name):
+                continue
+            if self._left.get(name, 0.0) > believed:
                 self.violate("I3", f"{name} rests although the dead-man timer is off at {now:.3f} s")
 
     def _counts(self, order: Order) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from src.simulation.plan import ROWS, Schedule, digest_of, encode
+from src.simulation.plan import ROWS, Schedule, digest_of, draw, encode
 from src.simulation.run import Result
 from src.simulation.truth import JUDGED
 
@@ -106,7 +106,8 @@ def _failure(failed: Result, shrunk: Schedule | None) -> Iterator[str]:
     schedule = failed.schedule
     yield f"VIOLATION in seed {schedule.seed}"
     yield f"commit {commit()}, configuration {failed.config}, world {digest_of(schedule)}"
-    yield f"again: python -m src.bot simulate --seed {schedule.seed} --hours {schedule.seconds / 3600:.6g}"
+    if schedule == draw(schedule.seed, schedule.seconds):
+        yield f"again: python -m src.bot simulate --seed {schedule.seed} --hours {schedule.seconds / 3600:.10g}"
     for violation in failed.violations:
         yield f"  {violation.invariant} at {violation.time:.3f} s: {violation.what}"
     yield "last events before the first of them:"

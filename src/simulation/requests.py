@@ -122,9 +122,12 @@ class Requests(Link):
         self._ears.at("arm")
 
     def _arm(self, seconds: int) -> None:
-        self._world.lied = self._world.strikes("V23") is not None
-        if not self._world.lied:
-            self._exchange.arm(ACCOUNT, seconds)
+        world = self._world
+        if world.strikes("V23"):
+            world.lied_until = world.now() + seconds * SEC
+            return
+        world.lied_until = 0
+        self._exchange.arm(ACCOUNT, seconds)
 
     # --- the life of a request ---------------------------------------------------------------------------------------
 

@@ -44,12 +44,20 @@ def test_the_report_of_a_failure_names_all_that_is_needed_to_repeat_it():
     lines = list(outcome.lines())
     assert "VIOLATION in seed 5" in lines
     assert any(line.startswith(f"commit {report.commit()}, configuration {'c' * 16}, world ") for line in lines)
-    assert "again: python -m src.bot simulate --seed 5 --hours 0.0166667" in lines
+    assert not any(line.startswith("again: ") for line in lines)  # no seed draws just these faults
     assert any("I2 at 1.000 s: too much" in line for line in lines)
     assert "  an event" in lines
     assert outcome.shrunk is not None
     assert decode(lines[-2].encode()) == outcome.shrunk == schedule.without(schedule.faults[2:])
     assert lines[-1] == "0" * 64
+
+
+def test_a_drawn_seed_that_fails_is_reported_with_the_command_that_repeats_it():
+    """72 s of seed 24 are 0.02 hours."""
+    failing = pretend(Schedule(1, 60, faults=(Fault(1.0, "N6"), Fault(2.0, "V25"))))
+    outcome = sweep(24, 72, run=lambda s: msgspec.structs.replace(failing, schedule=s), shorten=False)
+    assert "again: python -m src.bot simulate --seed 24 --hours 0.02" in list(outcome.lines())
+    assert outcome.shrunk is None
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch):

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.config import Config, Credentials, load, load_credentials
-from src.demo import demo_credentials
+from src.demo import demo_credentials, demo_endpoints
 from src.model.errors import ConfigError, Halt, Rejected, Throttled, Unanswered
 from src.records.export import (
     FUNDING,
@@ -46,9 +46,10 @@ from src.records.pages import Page, Pages, collect
 from src.records.store import Store
 from src.records.tables import open_database, reason
 from src.records.writers import WRITERS
+from src.runtime import dumps
 from src.venues.extended.past import Past, PastPage
 from src.venues.extended.rest import Rest
-from src.venues.extended.venue import MAINNET, TESTNET, Endpoints
+from src.venues.extended.venue import MAINNET, TESTNET
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -288,11 +289,14 @@ def _address(config: Config) -> str:
             "must be the address of a running sandbox: the demo's own exchange ended with its bot "
             "(--source local has what the bot remembers).",
         )
-    return Endpoints.from_rest(config.sandbox.connect).rest
+    return demo_endpoints(config.sandbox.connect).rest
 
 
 def _credentials(config: Config) -> Credentials:
-    return demo_credentials() if config.mode == "demo" else load_credentials(Path(".env"), os.environ)
+    if config.mode == "demo":
+        return demo_credentials()
+    dumps.forbid()  # before the first real key is in memory
+    return load_credentials(Path(".env"), os.environ)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import msgspec
 from rich.console import Console
 
 from src.config import Config, Credentials, load, load_credentials
-from src.demo import demo_credentials, demo_exchange
+from src.demo import demo_credentials, demo_endpoints, demo_exchange
 from src.engine.risk import LossState, TradingState, Trip
 from src.model.errors import ConfigError, Halt, Withheld
 from src.model.snapshot import DeskView
@@ -29,7 +29,7 @@ from src.records.heartbeat import Heartbeat
 from src.records.journal import FileJournal, fills_in
 from src.records.lock import lock_account
 from src.records.state import StateFile
-from src.runtime import logs
+from src.runtime import dumps, logs
 from src.runtime.clock import Clock
 from src.runtime.guard import Guard, can_ask, empty_now
 from src.runtime.house import House
@@ -135,7 +135,10 @@ def _folder(config: Config, vault: int) -> Path:
 
 
 def _credentials(config: Config) -> Credentials:
-    return demo_credentials() if config.mode == "demo" else load_credentials(Path(".env"), os.environ)
+    if config.mode == "demo":
+        return demo_credentials()
+    dumps.forbid()  # before the first real key is in memory
+    return load_credentials(Path(".env"), os.environ)
 
 
 def _clear_halt(config: Config) -> int:
@@ -291,19 +294,12 @@ def _secrets(credentials: Credentials) -> list[str]:
     return [form for form in forms if len(form) >= 6]
 
 
-def _demo_endpoints(rest: str) -> Endpoints:
-    try:
-        return Endpoints.from_rest(rest)
-    except ConfigError as error:
-        raise ConfigError("sandbox.connect", f"{error.message}; allowed is the address of a running sandbox.") from None
-
-
 @asynccontextmanager
 async def _endpoints(config: Config) -> AsyncIterator[tuple[Endpoints, bool]]:
     """Give the venue's addresses, and whether the exchange behind them is our own and new."""
     if config.mode == "demo":
         async with demo_exchange(config.sandbox) as exchange:
-            yield _demo_endpoints(exchange.rest), exchange.own
+            yield demo_endpoints(exchange.rest), exchange.own
     else:
         yield MAINNET if config.mode == "mainnet" else TESTNET, False
 

@@ -458,6 +458,9 @@ class Credentials(BaseModel):
     private_key: SecretStr
     vault: int
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("keys are never pickled")
+
 
 # Environment variable: what it must look like, in words and as a pattern.
 SECRETS = {
@@ -490,8 +493,14 @@ def load_credentials(env_file: Path | None, environ: Mapping[str, str]) -> Crede
 
 
 def _env_file(path: Path) -> dict[str, str]:
-    if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(str(path), f"other users can read the keys in it; run: chmod 600 {shlex.quote(str(path))}")
+    if os.name == "posix":
+        found, name = path.stat(), shlex.quote(str(path))
+        if found.st_uid not in (os.geteuid(), 0):
+            raise ConfigError(
+                str(path), f"belongs to another user, who can change the keys in it; run: chown $USER {name}"
+            )
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(str(path), f"other users can read the keys in it; run: chmod 600 {name}")
     try:
         return {name: value for name, value in dotenv.dotenv_values(path, interpolate=False).items() if value}
     except (OSError, UnicodeDecodeError) as error:

@@ -13,9 +13,12 @@ import msgspec
 from pydantic import SecretStr
 
 from src.config import Credentials
-from src.model.errors import Halt
+from src.model.errors import ConfigError, Halt
 from src.sandbox.accounts import FIRST
 from src.sandbox.params import SandboxParams
+from src.venues.extended.rest import on_this_machine
+from src.venues.extended.values import clean
+from src.venues.extended.venue import Endpoints
 
 READY_WITHIN = 20.0  # seconds
 
@@ -42,6 +45,18 @@ def demo_credentials() -> Credentials:
         private_key=SecretStr(FIRST.private_key),
         vault=FIRST.vault,
     )
+
+
+def demo_endpoints(rest: str) -> Endpoints:
+    """Return where the demo trades: on this machine, so that it can never be taken for the real exchange.
+
+    Raises ``ConfigError``.
+    """
+    with suppress(ConfigError):
+        found = Endpoints.from_rest(rest)
+        if on_this_machine(rest):
+            return found
+    raise ConfigError("sandbox.connect", f"found {clean(rest)!r}; allowed is the address of a sandbox on this machine.")
 
 
 @asynccontextmanager

@@ -48,6 +48,11 @@ def secured(url: str) -> str:
     return url.rstrip("/")
 
 
+def on_this_machine(url: str) -> bool:
+    """Return whether *url*, which ``secured`` has let through, names this machine."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
 def private_headers(credentials: Credentials) -> dict[str, str]:
     """Return the header of private requests and streams. Raises ``Halt`` when the key cannot be one."""
     key = credentials.api_key.get_secret_value().strip()

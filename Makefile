@@ -15,7 +15,7 @@ LOCK_STAMP := .venv-lock/installed.txt
 SDK_STAMP := .venv-sdk/installed.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test simulate lint bench reliability soak format lock schema readme clean
+.PHONY: help env run test simulate lint bench reliability soak mutants format lock schema readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: env ## check style, types and the arrows between rooms
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy --strict src scripts
 	$(BIN)/lint-imports
+
+mutants: env ## break the bot in every known way and see the simulation notice it, e.g. make mutants ARGS="--jobs 4"
+	$(BIN)/python -m tests.reliability.mutants $(ARGS)
 
 bench: env $(SDK_STAMP) ## run the benchmarks and print one table, e.g. make bench ARGS="order rest --quick"
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -346,6 +346,11 @@ class Blotter:
         """How many orders have not ended, or have ended with fills missing."""
         return len(self._open)
 
+    @property
+    def settled(self) -> int:
+        """How many orders that ended with every fill counted are remembered."""
+        return len(self._settled)
+
     # --- what we decide ----------------------------------------------------------------------------------------------
 
     def new_id(self) -> str:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from src.engine.market import Market
 from src.model.actions import Decision, OrderState
-from src.model.facts import Opened
+from src.model.facts import AnyFact, Opened
 from src.model.summary import Summary
 from src.records.journal import Entry
 from src.runtime.canary import is_canary
@@ -95,12 +95,20 @@ class AtBot(Court):
         if healed and summary.open_orders_at_exit != 0:
             self.violate("I6", f"{summary.open_orders_at_exit} orders open at a calm end")
 
+    def begins_again(self, market: Market, fact: Opened) -> None:
+        """See *market* as it opens with *fact* when the journal is lived again."""
+
+    def hears_again(self, market: Market, fact: AnyFact) -> None:
+        """Let *market* hear *fact* again."""
+        market.apply(fact)
+
     def replay(self, entries: Sequence[Entry], *, whole: bool) -> None:
         """Live a journal again and compare every decision and, when it is *whole*, the positions it leads to."""
         markets: dict[str, Market] = {}
         for number, entry in enumerate(entries):
             if isinstance(entry, Opened):
                 markets[entry.market] = Market.opened(entry)
+                self.begins_again(markets[entry.market], entry)
             elif not entry.market:
                 continue
             elif isinstance(entry, Decision):
@@ -109,7 +117,7 @@ class AtBot(Court):
                     self.violate("I14", f"record {number} of run {self._run}: replayed {again}, recorded {entry}")
                     return
             else:
-                markets[entry.market].apply(entry)
+                self.hears_again(markets[entry.market], entry)
         desk = self._house.desk if self._house is not None else None
         if desk is not None and markets and whole:
             for name, market in markets.items():

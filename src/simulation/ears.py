@@ -17,6 +17,9 @@ class Ears:
     def requested(self, verb: str) -> None:
         """A request leaves."""
 
+    def refused(self, after: float) -> None:
+        """The venue has told the run to send nothing for *after* seconds (429)."""
+
     def at(self, point: str) -> None:
         """A crash point has been reached."""
 

@@ -166,6 +166,9 @@ class Requests(Link):
                 answer = await reply
         except TimeoutError:
             raise Unanswered("no answer in time") from None
+        except Throttled as limit:
+            self._ears.refused(limit.after)
+            raise
         self._live()
         if action is not None:
             self._ears.at("answered")

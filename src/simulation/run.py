@@ -67,11 +67,13 @@ class Simulation(Runs):
         if (life := self.life) is None or life.task is None:
             return
         good = looks = 0
+        self.truth.calm_since = self.world.seconds()
         until = self.world.seconds() + CALM_SEC
         while self.world.seconds() < until and not life.task.done():
             await self._watch(life, LOOK_SEC)
             looks += 1
             good += not self._unquoted()
+        self.truth.calm_since = None
         self.uptime = good / max(1, looks)
 
     async def _until_well(self, group: asyncio.TaskGroup, since: float) -> None:

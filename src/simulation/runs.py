@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import traceback
 from collections.abc import Callable
 from random import Random
@@ -126,6 +127,8 @@ class Runs:
         halted = life.house.desk.reason if life.house.desk is not None else ""
         if "position differs" in halted:
             self.truth.violate("I4", f"run {life.name} halted: {halted}")
+        if own := re.search(r": invariant (I\d+): ", halted):
+            self.truth.violate(own[1], f"run {life.name} halted: {halted}")
         error = life.house.unexpected if isinstance(outcome, Summary) else outcome
         if error is not None and not life.killed and not isinstance(error, Halt | Planted):
             text = "".join(traceback.format_exception(error)[-3:]).strip()

@@ -22,13 +22,14 @@ from src.simulation.plan import Knobs
 
 def limits_of(knobs: Knobs) -> RiskLimits:
     tight = 0.5 if knobs.tight else 1.0
+    few = knobs.tight and knobs.levels > 1  # then the limits of single orders bind, too
     return RiskLimits(
         max_net_position_usd=400 * tight * knobs.levels,
         max_total_position_usd=600 * tight * knobs.levels,
-        max_order_usd=150,
+        max_order_usd=75 if few else 150,
         max_daily_loss_usd=500,
         max_drawdown_usd=1000,
-        max_open_orders=20,
+        max_open_orders=2 * knobs.markets * knobs.levels + 1 if few else 20,
     )
 
 

@@ -21,15 +21,14 @@ I17    the bot's lists stay within bounds
 L1 L3  after the faults: two-sided quotes again, and no order in doubt (``run`` asks when)
 =====  ==================================================================================================
 
-Measured, not judged: L2, the share of the calm end with quotes on both sides.
+``closer`` judges finer points of I3, I6, I7, I9, I10, I12, I13, I17, and of L2 that the timer never fires in calm
+times. Measured, not judged: the rest of L2, the share of the calm end with quotes on both sides.
 Not judged: I18 (the bot has no throttle of fills), I19 but for what I1 sees after a stall, I20, I21.
 """
 
 from __future__ import annotations
 
-from src.simulation.at_bot import AtBot
-from src.simulation.at_exchange import AtExchange
-from src.simulation.at_wire import AtWire
+from src.simulation.closer import Closer
 from src.simulation.court import Violation
 
 __all__ = ("JUDGED", "Truth", "Violation")
@@ -37,5 +36,5 @@ __all__ = ("JUDGED", "Truth", "Violation")
 JUDGED = (*(f"I{number}" for number in range(1, 18)), "L1", "L3")
 
 
-class Truth(AtExchange, AtWire, AtBot):
+class Truth(Closer):
     """Judges one seed; ``enter`` names the run that lives now."""

@@ -278,7 +278,7 @@ def test_the_state_of_an_order_outlives_it_and_so_does_its_count_of_trades():
     book.apply(picture(order_id, VenueState.CANCELLED, filled=4))
     assert (book.state_of(order_id), book.unsettled) == (S.CANCELLED, 1)
     book.fill(trade("t", order_id, 4))
-    assert (book.state_of(order_id), book.unsettled, book.counted("t")) == (S.CANCELLED, 0, True)
+    assert (book.state_of(order_id), book.unsettled, book.settled, book.counted("t")) == (S.CANCELLED, 0, 1, True)
     assert book.state_of("stranger") is None
 
 

@@ -1,0 +1,233 @@
+"""The judge looks closer: at what a defect would change long before it does harm, or without ever doing any.
+
+=====  ==================================================================================================
+I3     an order's own expiry is no later than the settings say, so that it ends even where no timer fires
+I6     within a run the state of trading never gets better
+I7     the spread of a fill is measured at the mid that was in force at its moment
+I9     orders leave a reserve of the allowance to cancels and the timer, and wait as long as a 429 says
+I10    the mid holds no order of ours; the longer we are the lower we quote; rounding moves away from the
+       market; a price is within the collar of a mark of the last seconds; everything is post-only
+I12    the bot never counts more filled than the venue; an ended order is remembered for its late fills; an
+       adopted one starts at the venue's count
+I13    where the start is to cancel what it finds, nothing of before rests once it is over
+I17    ended orders are forgotten in time
+L2     in calm times the venue's timer never fires
+=====  ==================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from src.engine.market import Market
+from src.engine.risk import TradingState
+from src.model.actions import Action, Cancel, Place, Quote, Replace, Side
+from src.model.facts import AnyFact, Fill, MarkPrice, Opened
+from src.runtime.canary import is_canary
+from src.runtime.house import House
+from src.runtime.rate import BURST, PLACE_RESERVE
+from src.sandbox.matching import Order
+from src.sandbox.words import OrderRequest
+from src.simulation.at_bot import AtBot
+from src.simulation.at_exchange import AtExchange
+from src.simulation.at_wire import AtWire
+from src.simulation.world import ACCOUNT, SEC
+
+_CLOCK_SEC = 6.5  # our clock may be 5 s ahead, and expiries are whole seconds
+_ON_THE_WAY = 1.5  # seconds between the decision and the write, at most
+_LEANING = 0.5  # from this share of the limit on the quotes must lean visibly
+_LEAN_BPS = 2.0  # back-off and rounding may hide so much of it
+_AWAY_ONLY = frozenset(("floor", "tick", "clamp", "backoff", "spacing"))
+_STATES = tuple(TradingState)
+
+
+class Closer(AtExchange, AtWire, AtBot):
+    """Judges what is wanted, and what is remembered."""
+
+    calm_since: float | None = None  # when the bot was well again, and no fault has been on since
+    _worst = 0
+    _began = 0
+    _opened = False
+    _lagged = False
+    _blocked = (0.0, 0.0)  # from when until when a 429 forbids orders
+    _urgent = 0.0  # requests of the last seconds that may use the reserve
+
+    def enter(self, house: House | None, run: str = "") -> None:
+        super().enter(house, run)
+        self._worst, self._opened, self._lagged = 0, False, False
+        self._began = self._world.now()
+        self._blocked = (0.0, 0.0)
+        self._heard: dict[str, deque[tuple[float, float]]] = {name: deque() for name in self._world.markets}
+        self._seen: dict[str, set[str]] = {name: set() for name in self._world.markets}
+        self._rested: dict[str, tuple[int, int]] = {}  # market → its position, and the bot's time, at the last look
+        self._recent: deque[float] = deque()  # when cancels and armings left
+
+    # --- at the exchange ---------------------------------------------------------------------------------------------
+
+    def accepted(self, request: OrderRequest, order: Order) -> None:
+        super().accepted(request, order)
+        if not self.is_ours(request.external_id) or is_canary(request.external_id):
+            return
+        if not request.post_only:
+            self.violate("I10", f"{request.external_id} is not post-only")
+        left = (request.expires - self._world.now()) / SEC
+        allowed = self._world.schedule.knobs.order_expiry_sec + _CLOCK_SEC
+        if left > allowed:
+            self.violate("I3", f"{request.external_id} would live for {left:.1f} s, allowed are {allowed:g}")
+
+    def looked(self) -> None:
+        super().looked()
+        if self.calm_since is None or self._world.exchange.deadline is not None or self._world.lied_until:
+            return
+        # A failed arming is tried again a third of the countdown later: until then the timer may still fire.
+        if self._world.seconds() - self.calm_since > self._dead_man_sec / 3 + 2.0:
+            self.violate("L2", "the venue's timer fires in calm times")
+
+    # --- at the wire -------------------------------------------------------------------------------------------------
+
+    def requested(self, verb: str) -> None:
+        super().requested(verb)
+        self._lagged |= "V26" in self._world.active
+        if verb in ("cancel", "arm"):
+            self._recent.append(self._world.seconds())
+
+    def refused(self, after: float) -> None:
+        now = self._world.seconds()
+        if self._house is not None and self._house.desk is not None:  # the start asks before there is a budget
+            self._blocked = (now + _ON_THE_WAY, now + after)
+
+    def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
+        super().fed(stream, market, fact)
+        if isinstance(fact, MarkPrice) and stream == "prices":
+            marks, now = self._heard[market], self._world.seconds()
+            marks.append((now, fact.price))
+            while len(marks) > 1 and marks[1][0] < now - 2 * _ON_THE_WAY:
+                marks.popleft()
+
+    def leaving(self, action: Action) -> None:
+        super().leaving(action)
+        if isinstance(action, Cancel) or self._house is None or is_canary(action.order_id):
+            return
+        self._judge_collar(action)
+        now = self._world.seconds()
+        if self._blocked[0] <= now < self._blocked[1] - 0.001:
+            self.violate("I9", f"{action.order_id} leaves although a 429 forbids it until {self._blocked[1]:.3f} s")
+        while self._recent and self._recent[0] < now - _ON_THE_WAY:
+            self._recent.popleft()
+        reserve = PLACE_RESERVE * BURST * self._world.schedule.knobs.requests_per_minute
+        if self._house.rate.left() + len(self._recent) < reserve - 1:
+            self.violate("I9", f"{action.order_id} uses the reserve of {reserve:g} requests")
+
+    def _judge_collar(self, action: Place | Replace) -> None:
+        now = self._world.seconds()
+        marks = list(self._heard[action.market])
+        since = max((time for time, _ in marks if time <= now - 2 * _ON_THE_WAY), default=0.0)
+        recent = [mark for time, mark in marks if time >= since and mark > 0]
+        collar = self.limits.price_collar_bps * 1e-4
+        if recent and all(abs(action.price - mark) > collar * mark + 1 for mark in recent):
+            self.violate("I10", f"{action.order_id} at {action.price}, marks of the last seconds are {recent}")
+
+    def booked(self, market: str, sound: bool, levels: Mapping[tuple[Side, int], int]) -> None:
+        super().booked(market, sound, levels)
+        desk = self._house.desk if self._house is not None else None
+        if desk is None or not sound or self._books % 8:
+            return
+        place = desk.markets[market]
+        if not place.book.trusted:
+            return
+        own = {side: place.blotter.own_levels(side) for side in Side}
+        others = [side * price for (side, price), size in levels.items() if size > own[side].get(price, 0)]
+        bid, ask = max((p for p in others if p > 0), default=0), -max((p for p in others if p < 0), default=0)
+        if place.mids.last != (bid + ask if bid and ask else None):
+            self.violate("I10", f"{market}: our mid is {place.mids.last}/2, that of the others {bid + ask}/2")
+
+    # --- at the bot --------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        super().look()
+        desk = self._house.desk if self._house is not None else None
+        if desk is None:
+            return
+        state = _STATES.index(desk.state)
+        if state < self._worst:
+            self.violate("I6", f"trading is {desk.state.value} again, it was {_STATES[self._worst].value}")
+        self._worst = max(self._worst, state)
+        if not self._opened:
+            self._opened = True
+            self._judge_start()
+        for market in desk.markets.values():
+            self._judge_memory(market)
+            self._judge_quotes(market)
+
+    def _judge_start(self) -> None:
+        """Judge what rests when the start has just been over; what lands later, or is read from a replica, is not the
+        start's fault.
+        """
+        knobs = self._world.schedule.knobs
+        if self._lagged:
+            return
+        for order in self._world.exchange.open_orders(ACCOUNT):
+            ours = order.external_id.startswith("xmm")
+            cancels = (knobs.startup_orders if ours else knobs.foreign_orders) == "cancel"
+            if cancels and order.created < self._began and not order.external_id.startswith(f"xmm{self._run}-"):
+                self.violate("I13", f"{order.external_id or order.venue_id} of before rests after the start")
+
+    def _judge_memory(self, market: Market) -> None:
+        blotter, working = market.blotter, market.blotter.working
+        for name in self._seen[market.market] - working.keys():
+            if blotter.state_of(name) is None:
+                self.violate("I12", f"{name} has ended and is forgotten at once")
+        self._seen[market.market] = set(working)
+        if blotter.settled > self._world.schedule.knobs.retain:
+            self.violate("I17", f"{market.market}: {blotter.settled} ended orders are remembered")
+        for order in self._world.exchange.open_orders(ACCOUNT, market.market):
+            ours = working.get(order.external_id)
+            if ours is not None and ours.filled > order.filled:
+                self.violate("I12", f"{order.external_id}: {ours.filled} filled by our count, {order.filled} in truth")
+
+    def _judge_quotes(self, market: Market) -> None:
+        quotes = market.last.quotes if market.last is not None else ()
+        for quote in quotes:
+            towards = [name for name, bps in quote.why if name in _AWAY_ONLY and quote.side * bps > 1e-9]
+            if towards:
+                self.violate("I10", f"{market.market}: {', '.join(towards)} moves {quote} towards the market")
+        nearest = {quote.side: quote for quote in quotes if quote.level == 0}
+        position, since = self._rested.get(market.market, (0, 0))
+        if len(nearest) == len(Side) and position == market.position and market.last and market.last.time > since:
+            self._judge_lean(market, nearest)
+        assert self._house is not None
+        self._rested[market.market] = market.position, self._house.clock.now()
+
+    def _judge_lean(self, market: Market, nearest: Mapping[Side, Quote]) -> None:
+        """Judge that both quotes together stand on the side of the mid that sheds the position."""
+        assert market.last is not None
+        mid2 = market.mids.at(market.last.time)
+        held = self._world.exchange.position(ACCOUNT, market.market)
+        share = held * market.price * float(market.instrument.unit_usd) / self.limits.max_net_position_usd
+        if mid2 is None or abs(share) < _LEANING or held * market.position <= 0:
+            return
+        lean_bps = (nearest[Side.BUY].price + nearest[Side.SELL].price - mid2) / mid2 * 1e4
+        if lean_bps * (1 if held > 0 else -1) > _LEAN_BPS:
+            self.violate("I10", f"{market.market}: {share:+.0%} of the limit held, the quotes lean {lean_bps:+.1f} bps")
+
+    # --- at the journal ----------------------------------------------------------------------------------------------
+
+    def begins_again(self, market: Market, fact: Opened) -> None:
+        for order in fact.adopted:
+            ours = market.blotter.working.get(order.order_id)
+            if ours is not None and ours.filled != order.filled:
+                self.violate("I12", f"{order.order_id} is adopted with {ours.filled} filled of {order.filled}")
+
+    def hears_again(self, market: Market, fact: AnyFact) -> None:
+        if not isinstance(fact, Fill) or market.blotter.counted(fact.trade_id):
+            super().hears_again(market, fact)
+            return
+        before, mid2 = market.ledger.parts.spread, market.mids.at_venue(fact.venue_time)
+        super().hears_again(market, fact)
+        if mid2 is None:
+            return
+        earned = market.ledger.parts.spread - before
+        owed = fact.side * (fact.size * mid2 * market.instrument.unit_usd / 2 - fact.value_usd)
+        if earned != owed:
+            self.violate("I7", f"trade {fact.trade_id} earns {earned} USD of spread, at its mid {mid2}/2 it is {owed}")

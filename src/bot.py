@@ -30,7 +30,7 @@ from src.records.journal import FileJournal, fills_in
 from src.records.lock import lock_account
 from src.records.state import StateFile
 from src.runtime import dumps, logs
-from src.runtime.clock import Clock
+from src.runtime.clock import Clock, lasting
 from src.runtime.guard import Guard, can_ask, empty_now
 from src.runtime.house import House
 from src.runtime.opening import MarketPlan, Plan
@@ -317,7 +317,7 @@ async def _live(
     from src.records.history import Both, History, refill  # noqa: PLC0415 - the guard must not wait for a database
 
     fresh = heartbeat is None  # the exchange is our own and new
-    clock = Clock()
+    clock = Clock(elapsed=lasting)
     run = _base36(clock.now() // 1_000_000)
     state = StateFile(folder / "state.json", fresh=fresh)
     if state.state.halt:
@@ -351,6 +351,7 @@ async def _live(
         losses=lambda loss: state.remember(loss.day, loss.day_start_equity_usd, loss.peak_equity_usd),
         failing=lambda: state.failure,
         warnings=recent.lines,
+        wall=time.time_ns,
         version=VERSION,
         config_hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
     )

@@ -56,7 +56,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     Equity is cash plus positions at the mid without our own quotes: at the start as the books opened, at the end from
     the venue's own balance and positions, read last. So the remainder is what the venue's books say beyond our count.
-    ``open_orders_at_exit`` is None when the venue could not be asked.
+    ``open_orders_at_exit`` is None when the venue could not be asked. ``config_hash`` names the configuration in force,
+    as in the journal.
     """
 
     mode: str
@@ -75,3 +76,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     open_orders_at_exit: int | None
     two_sided_uptime: float
     markets: dict[str, MarketSummary]
+    run: str = ""
+    version: str = ""
+    config_hash: str = ""

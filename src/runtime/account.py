@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 
 import structlog
@@ -12,16 +13,16 @@ import structlog
 from src.engine.blotter import is_ours
 from src.engine.desk import Desk
 from src.engine.market import SEC, Market
-from src.engine.risk import Trip
+from src.engine.risk import TradingState, Trip
 from src.engine.watchdog import Watchdog
 from src.model.actions import OrderState
 from src.model.errors import Rejected, Throttled, Unanswered
-from src.model.facts import AnyFact, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
+from src.model.facts import AnyFact, Command, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
 from src.records.journal import Journal
 from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
 from src.runtime.rate import Priority, RateBudget
-from src.runtime.streams import follow
+from src.runtime.streams import Lines, follow
 from src.runtime.trader import BEAT_LIMIT, OVERLAP, Trader
 from src.venues.protocol import Venue
 
@@ -29,6 +30,8 @@ POLL_EVERY = 10.0  # seconds between two looks at the venue's own books
 POLL_IN_DOUBT = 2.0
 FUNDING_EVERY = 60 * SEC
 RULES_EVERY = 60 * SEC
+UNAUTHORISED = "401"
+TURNED_AWAY = 2
 _NO_REASON = frozenset(("", "NONE", "UNKNOWN"))
 
 log = structlog.get_logger()
@@ -51,6 +54,7 @@ class Account:
         tripped: Callable[[Trip], None],
         cancel_foreign: bool = False,
         fired: Callable[[], None] = lambda: None,
+        lines: Lines | None = None,
     ) -> None:
         self._desk = desk
         self._traders = traders
@@ -63,6 +67,9 @@ class Account:
         self._tripped = tripped
         self._cancel_foreign = cancel_foreign
         self._fired = fired
+        self._lines = lines or Lines()
+        self._hurry = asyncio.Event()
+        self._turned_away = 0  # readings in a row that the venue refused to our key
         self.agreed = clock.now()  # when our books last agreed with the venue's
         self._funding_read = self._rules_read = clock.now()
         for part in ("account stream", "account poll", "account watch"):
@@ -129,6 +136,7 @@ class Account:
             beat=lambda: self._beat("account stream"),
             clock=self._clock,
             jitter=self._jitter,
+            lines=self._lines,
         )
 
     async def poll_account(self) -> None:
@@ -139,14 +147,38 @@ class Account:
                 await self.read_books()
                 await self.read_past()
                 await self._read_rules()
+                self._turned_away = 0
             except (Unanswered, Throttled, Rejected) as error:
                 self._rate.heed(error)
                 log.warning("account not read", reason=str(error))
+                self._heed_refusal(error)
             wait = POLL_IN_DOUBT if self._desk.doubtful(self._clock.now()) else POLL_EVERY
             while wait > 0:
                 self._beat("account poll")
-                await asyncio.sleep(min(1.0, wait))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(1.0, wait)):
+                        await self._hurry.wait()
+                    self._hurry.clear()
+                    break
                 wait = 0 if self._desk.doubtful(self._clock.now()) and wait < POLL_EVERY - POLL_IN_DOUBT else wait - 1.0
+
+    def hurry(self) -> None:
+        """Read the venue's books now instead of at the next turn."""
+        self._hurry.set()
+
+    def halt(self, reason: str) -> None:
+        """Halt trading, until a person clears it."""
+        log.error("trading state changed", state=TradingState.HALTED.value, reason=reason)
+        now = self._clock.now()
+        self.hear(Command(time=now, verb="halt", reason=reason))
+        self._tripped(Trip(TradingState.HALTED, reason, now))
+
+    def _heed_refusal(self, error: Exception) -> None:
+        """Halt when our key opens nothing any more: whoever revoked it had a reason. One refusal may be a mistake."""
+        refused = isinstance(error, Rejected) and error.code == UNAUTHORISED
+        self._turned_away = self._turned_away + 1 if refused else self._turned_away
+        if self._turned_away == TURNED_AWAY:
+            self.halt("the venue does not accept our API key any more (401); it may have been revoked")
 
     async def read_books(self) -> None:
         """Hear the venue's balance, positions and open orders as of now."""

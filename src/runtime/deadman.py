@@ -35,7 +35,8 @@ class DeadMan:
         self.armed_until = 0
         self._turn = asyncio.Lock()  # one request at a time: an arm that overtook the disarm would outlive it
         self._over = False
-        self._fired = asyncio.Event()
+        self._fired = False
+        self._again = asyncio.Event()  # do not wait for the next turn
 
     def armed_for(self) -> float:
         """Return the seconds until the venue's timer fires; 0 when it is not armed."""
@@ -49,7 +50,7 @@ class DeadMan:
 
     async def run(self) -> None:
         """Re-arm until the timer has evidently fired. Cancelling is safe; the timer then runs out at the venue."""
-        while not self._fired.is_set():
+        while not self._fired:
             late = self._watchdog.late(self._clock.now())
             if late:
                 log.error("dead-man's-switch not re-armed: not every part works", late=", ".join(late))
@@ -57,8 +58,14 @@ class DeadMan:
                 await self.arm()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.seconds / 3):
-                    await self._fired.wait()
-        self._fired.clear()
+                    await self._again.wait()
+            self._again.clear()
+        self._fired = False
+
+    def forget(self) -> None:
+        """Believe in no countdown any more: time did not run as it should. The next arming starts one."""
+        self.armed_until = 0
+        self._again.set()
 
     def fired(self) -> None:
         """Hear that our orders were cancelled and nobody asked for it. If the timer should still be running, it does
@@ -66,8 +73,8 @@ class DeadMan:
         """
         if self.armed_for() > 0:
             log.error("all orders were cancelled although the dead-man's switch is armed; it is tested again")
-            self.armed_until = 0
-            self._fired.set()
+            self._fired = True
+            self.forget()
 
     async def arm(self, seconds: int | None = None) -> bool:
         """Restart the venue's timer, for once with another countdown of *seconds*; return whether the venue confirmed

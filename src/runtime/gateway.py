@@ -15,6 +15,7 @@ from src.runtime.rate import Priority, RateBudget
 from src.venues.protocol import Permit, Venue
 
 TIMEOUT = 6.0  # seconds; longer than the venue adapter's own, which names the cause
+EXPIRY_IMPOSSIBLE = "1135"  # Extended: the expiry is past or too far away, so one of two clocks is wrong
 
 log = structlog.get_logger()
 
@@ -23,14 +24,24 @@ class Gateway:
     """Sends actions under the rate budget, each in a task of its own, and tells what became of each.
 
     A timeout is *unanswered*, never a refusal. ``hear`` gets every answer; ``permit`` is asked synchronously just
-    before the request is written, and a refusal there means that nothing left.
+    before the request is written, and a refusal there means that nothing left. *expired* hears that the venue finds an
+    order's expiry impossible.
     """
 
-    def __init__(self, venue: Venue, rate: RateBudget, clock: Clock, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        rate: RateBudget,
+        clock: Clock,
+        group: asyncio.TaskGroup,
+        *,
+        expired: Callable[[], None] = lambda: None,
+    ) -> None:
         self._venue = venue
         self._rate = rate
         self._clock = clock
         self._group = group
+        self._expired = expired
         self._under_way = 0
 
     @property
@@ -71,6 +82,8 @@ class Gateway:
             log.warning("rate limit hit", after_sec=limit.after)
             return self._answer(action, Outcome.WITHHELD, code="429", reason="rate limit")
         except Rejected as no:
+            if no.code == EXPIRY_IMPOSSIBLE:
+                self._expired()
             log.info("refused", order_id=action.order_id, verb=_verb(action).value, code=no.code, reason=no.reason)
             return self._answer(action, Outcome.REFUSED, code=no.code, reason=no.reason)
         except (Unanswered, TimeoutError) as silence:

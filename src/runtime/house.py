@@ -19,17 +19,19 @@ from src.engine.risk import LossState, TradingState, Trip
 from src.engine.watchdog import Watchdog
 from src.model.actions import OrderState
 from src.model.errors import Halt, Rejected, Throttled, Unanswered
-from src.model.facts import Fill, Opened
+from src.model.facts import Fill, Opened, Stream, StreamDown
 from src.model.snapshot import DeskView
 from src.model.summary import Summary
 from src.records.journal import Journal
 from src.runtime.account import Account
 from src.runtime.canary import Canary
 from src.runtime.clock import Clock
+from src.runtime.continuity import Comparison, Continuity
 from src.runtime.deadman import DeadMan
 from src.runtime.gateway import Gateway
 from src.runtime.opening import MarketPlan, Opening, Plan, empty_book, open_account
 from src.runtime.rate import RateBudget
+from src.runtime.streams import Lines
 from src.runtime.summary import summarise
 from src.runtime.trader import Trader
 from src.venues.protocol import Venue
@@ -47,7 +49,7 @@ class House:
     *run* makes order ids unique (``xmm<run>-<market>-<n>``). *show* gets a picture each second. *tripped* is told when
     trading gets worse, *losses* gets the loss references when they change; both must not block. *failing* tells why
     other records than the journal cannot be kept: nothing is placed then. *version* and
-    *config_hash* are kept in the journal.
+    *config_hash* are kept in the journal. *wall* is the machine's clock, which may be set; by default ours.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class House:
         failing: Callable[[], str] = str,
         version: str = "",
         config_hash: str = "",
+        wall: Callable[[], int] | None = None,
     ) -> None:
         self.plan = plan
         self.venue = venue
@@ -77,8 +80,11 @@ class House:
         self.rate = RateBudget(venue.traits.requests_per_minute, clock.now)
         self.watchdog = Watchdog()
         self.deadman = DeadMan(venue, self.rate, self.watchdog, clock, plan.dead_man_sec)
+        self.lines = Lines()
+        self.continuity = Continuity(clock, broken=self._distrust, wall=wall or clock.now)
         self.canary = Canary(venue, self.deadman, rate=self.rate, clock=clock, run=run, hindrance=self._hindrance)
         self.desk: Desk | None = None
+        self._parts: tuple[Account, list[Trader], Comparison] | None = None  # while it works
         self._run = run
         self._journal = journal
         self._journalled = journalled
@@ -116,6 +122,7 @@ class House:
         Errors nobody named are kept in ``unexpected``: every quote goes before this returns.
         """
         opening = await open_account(self.venue, self.plan, self.clock, self._journalled)
+        log.info("begins", run=self._run, version=self._version, config=self._config_hash)
         self.venue.agree_fees(opening.fees)
         desk = self.desk = self._furnish(opening)
         if not await self.deadman.arm():
@@ -141,6 +148,9 @@ class House:
             now=self.clock.now(),
             open_orders=self._open_orders,
             reason=self.failure,
+            run=self._run,
+            version=self._version,
+            config_hash=self._config_hash,
         )
 
     # --- building ----------------------------------------------------------------------------------------------------
@@ -189,13 +199,18 @@ class House:
     async def _work(self, desk: Desk, opening: Opening) -> None:
         """Live: start everything, wait for the end, leave in order. Any failure ends all of it."""
         async with asyncio.TaskGroup() as group:
-            gateway = Gateway(self.venue, self.rate, self.clock, group)
+            comparison = self._comparison(desk)
+            gateway = Gateway(self.venue, self.rate, self.clock, group, expired=comparison.doubt)
             traders = {name: self._trader(market, desk, gateway) for name, market in desk.markets.items()}
             account = self._account(desk, traders)
+            self.continuity.begin()
+            self._parts = account, list(traders.values()), comparison
             tasks = [group.create_task(self._keep_armed(desk), name="dead-man")]
             tasks += account.start(group)
             for trader in traders.values():
                 tasks += trader.start(group)
+            tasks.append(group.create_task(self.continuity.run(), name="beat"))
+            tasks.append(group.create_task(comparison.run(), name="clock"))
             tasks.append(group.create_task(self._report(desk), name="report"))
             tasks.append(group.create_task(self._empty_when_halted(), name="halt"))
             self.closing = ""
@@ -222,6 +237,8 @@ class House:
             quote_loop_ms=self.plan.quote_loop_ms,
             replace_coalesce_ms=self.plan.replace_coalesce_ms,
             jitter=random.Random(f"{self.plan.seed} {market.market}"),
+            continuity=self.continuity,
+            lines=self.lines,
         )
 
     def _account(self, desk: Desk, traders: dict[str, Trader]) -> Account:
@@ -237,7 +254,22 @@ class House:
             tripped=self._trip,
             cancel_foreign=self.plan.foreign_orders == "cancel",
             fired=self.deadman.fired,
+            lines=self.lines,
         )
+
+    def _comparison(self, desk: Desk) -> Comparison:
+        def warn(sentence: str) -> None:
+            if sentence:
+                log.warning("clock", reason=sentence)
+                desk.warnings["clock"] = sentence
+            else:
+                desk.warnings.pop("clock", None)
+
+        def halt(reason: str) -> None:
+            if desk.state is not TradingState.HALTED and self._parts is not None:
+                self._parts[0].halt(reason)
+
+        return Comparison(self.venue, self.rate, self.clock, warn=warn, halt=halt)
 
     # --- living ------------------------------------------------------------------------------------------------------
 
@@ -255,6 +287,22 @@ class House:
             await self.canary.prove(desk.markets)
             await self.deadman.run()
             self.canary.doubt()
+
+    def _distrust(self, reason: str) -> None:
+        """Time did not run on evenly: believe in no stream, countdown or clock any more, and ask for everything."""
+        log.error("everything is asked anew", reason=reason)
+        self.lines.cut(reason)
+        self.deadman.forget()
+        if self._parts is None:
+            return
+        account, traders, comparison = self._parts
+        now = self.clock.now()
+        for trader in traders:
+            for stream in (Stream.BOOK, Stream.PRICES):
+                trader.hear(StreamDown(time=now, market=trader.market.market, stream=stream, reason=reason))
+        account.hear(StreamDown(time=now, stream=Stream.ACCOUNT, reason=reason))
+        account.hurry()
+        comparison.doubt()
 
     async def _until_stopped(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -22,6 +23,18 @@ GOOD_LIFE = 30 * SEC
 FIRST_FACT = 10 * SEC
 
 log = structlog.get_logger()
+
+
+class Lines:
+    """All connections of a run, to end them together: ``cut`` makes each end as soon as it would tell anything."""
+
+    def __init__(self) -> None:
+        self.cuts = 0
+        self.reason = ""
+
+    def cut(self, reason: str) -> None:
+        self.cuts += 1
+        self.reason = reason
 
 
 def waits(jitter: random.Random) -> Callable[[], float]:
@@ -47,17 +60,23 @@ async def follow(
     beat: Callable[[], None],
     clock: Clock,
     jitter: random.Random,
+    patience: float = math.inf,
+    lines: Lines | None = None,
 ) -> None:
     """Hear every fact of *stream*, connection after connection; never returns. Cancelling is safe.
 
     *beat* is called for every fact and every silent second, and while waiting to reconnect: it proves that this
-    coroutine works, not that the venue does (for that the facts' age is looked at before every quote).
+    coroutine works, not that the venue does (for that the facts' age is looked at before every quote). A connection
+    that shows signs of life but tells nothing for *patience* seconds is given up, as are all that ``lines`` cuts.
     """
     following = waits(jitter)
+    lines = lines or Lines()
     while True:
         started = clock.now()
         try:
-            await _one_connection(connect, stream=stream, market=market, hear=hear, beat=beat, clock=clock)
+            await _one_connection(
+                connect, stream=stream, market=market, hear=hear, beat=beat, clock=clock, patience=patience, lines=lines
+            )
             reason = "ended by the venue"
         except (Disconnected, Malformed, Rejected, Throttled, Unanswered) as error:
             reason = str(error) or type(error).__name__
@@ -76,20 +95,28 @@ async def _one_connection(
     hear: Callable[[AnyFact], None],
     beat: Callable[[], None],
     clock: Clock,
+    patience: float,
+    lines: Lines,
 ) -> None:
     up = False
-    dialled = clock.now()
+    dialled = told = clock.now()
+    cuts = lines.cuts
     beat()
     async with aclosing(connect()) as facts:  # type: ignore[type-var]
         async for fact in facts:
             beat()
+            if lines.cuts != cuts:
+                raise Disconnected(lines.reason)
             if fact is None:
+                if up and clock.now() - told > patience * SEC:
+                    raise Disconnected(f"nothing was told for {patience:g} s")
                 if not up and clock.now() - dialled > FIRST_FACT:
                     raise Disconnected("connected, but nothing was told")
                 continue
             if not up:
                 hear(StreamUp(time=clock.now(), market=market, stream=stream))
                 up = True
+            told = clock.now()
             hear(fact)
 
 

@@ -23,7 +23,18 @@ def _pnl(parts: PnlParts) -> Pnl:
     return Pnl(*map(plain, (parts.spread, parts.inventory, parts.fees, parts.funding, parts.unpriced)))
 
 
-def summarise(desk: Desk, *, mode: str, started: int, now: int, open_orders: int | None, reason: str) -> Summary:
+def summarise(
+    desk: Desk,
+    *,
+    mode: str,
+    started: int,
+    now: int,
+    open_orders: int | None,
+    reason: str,
+    run: str = "",
+    version: str = "",
+    config_hash: str = "",
+) -> Summary:
     """Return the summary of *desk* at *now* (ns); *reason* is why the run ended early, if it did."""
     parts = desk.parts()
     start = desk.opening_equity_usd() or desk.opening_cash_usd or ZERO
@@ -53,6 +64,9 @@ def summarise(desk: Desk, *, mode: str, started: int, now: int, open_orders: int
         open_orders_at_exit=open_orders,
         two_sided_uptime=round(min((m.two_sided_uptime for m in markets.values()), default=0.0), 4),
         markets=markets,
+        run=run,
+        version=version,
+        config_hash=config_hash,
     )
 
 

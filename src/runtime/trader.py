@@ -17,9 +17,10 @@ from src.model.errors import Rejected, Throttled, Unanswered
 from src.model.facts import AnyFact, OrderAbsent, Stream
 from src.records.journal import Journal
 from src.runtime.clock import Clock
+from src.runtime.continuity import Continuity
 from src.runtime.gateway import Gateway
 from src.runtime.rate import Priority, RateBudget
-from src.runtime.streams import follow
+from src.runtime.streams import Lines, follow
 from src.venues.protocol import Permit, Venue
 
 # A request may be under way this long; only after it, and two clean "no such order", is an order believed absent.
@@ -29,6 +30,8 @@ PRICES_EVERY = 60 * SEC
 # Fills and funding are read again from this long before the moment from which they may be missing.
 OVERLAP = 60 * SEC
 BEAT_LIMIT = 5 * SEC
+# A market in which nothing happens for this long is rare; a stream that has died unnoticed is not.
+LEAST_PATIENCE = 10.0
 
 log = structlog.get_logger()
 
@@ -51,6 +54,8 @@ class Trader:
         quote_loop_ms: int,
         replace_coalesce_ms: int,
         jitter: random.Random,
+        continuity: Continuity | None = None,
+        lines: Lines | None = None,
     ) -> None:
         self.market = market
         self.changed = asyncio.Event()
@@ -65,6 +70,8 @@ class Trader:
         self._wake = quote_loop_ms / 1000
         self._coalesce = replace_coalesce_ms / 1000
         self._jitter = jitter
+        self._continuity = continuity
+        self._lines = lines or Lines()
         self._asked: dict[str, tuple[int, int]] = {}  # order id -> (first asked, clean answers)
         self._since = clock.now() - OVERLAP  # what traded before is inside the position our books opened with
         for part in ("book", "prices", "quote", "account", "pnl"):
@@ -103,7 +110,14 @@ class Trader:
             beat=lambda: self._beat(part),
             clock=self._clock,
             jitter=self._jitter,
+            patience=max(LEAST_PATIENCE, self._patience(stream)),
+            lines=self._lines,
         )
+
+    def _patience(self, stream: Stream) -> float:
+        """Return the seconds without news after which a connection that still lives is not worth waiting for."""
+        limits = self.market.limits
+        return (3 * limits.max_book_age_ms if stream is Stream.BOOK else limits.max_mark_age_ms) / 1000
 
     async def quote_loop(self) -> None:
         """Decide whenever something changed, at least every ``quote_loop_ms``, at most every
@@ -120,6 +134,8 @@ class Trader:
                 await asyncio.sleep(self._coalesce)
 
     def _decide(self) -> bool:
+        if self._continuity is not None:
+            self._continuity.look()
         now = self._clock.now()
         name = self.market.market
         before = self.market.last
@@ -136,10 +152,17 @@ class Trader:
 
     def _refusal(self, action: Action) -> str | None:
         now = self._clock.now()
-        reason = self.market.still_wanted(action, now)
+        reason = self._overtaken(action) or self.market.still_wanted(action, now)
         if not reason and not isinstance(action, Cancel):
             reason = self._closed() or self.market.overrun(action, self._desk.budget(self.market.market, now))
         return reason or None
+
+    def _overtaken(self, action: Action) -> str:
+        """Return why what was decided so long ago must not leave, or ""; a cancel is always welcome."""
+        order = self.market.blotter.working.get(action.order_id)
+        if self._continuity is None or order is None or isinstance(action, Cancel):
+            return ""
+        return self._continuity.overtaken(order.since)
 
     async def account_loop(self) -> None:
         """Settle every doubt about our orders by asking the venue, and keep the funding rate current."""

@@ -32,7 +32,13 @@ INVARIANTS: dict[str, Row] = {
         "fills of one side within a minute are bounded, else trading halts",
         ("tests/engine/test_throttle.py::test_repeated_execution_halts_all_trading_and_nothing_takes_that_back",),
     ),
-    "I19": Row("a loop that lags withdraws its quotes", lacking="a stall is judged by the ages at the next send (I1)"),
+    "I19": Row(
+        "what was decided before the loop stood still does not leave",
+        (
+            "tests/runtime/test_continuity.py::test_what_was_decided_before_a_stall_does_not_leave_after_it",
+            "tests/runtime/test_continuity.py::test_an_order_decided_before_a_stall_is_withheld_and_decided_anew",
+        ),
+    ),
     "I20": Row(
         "no secret is in a log, a journal or an export",
         (

@@ -375,8 +375,9 @@ async def test_what_lands_while_the_bot_leaves_is_cancelled_too(monkeypatch: pyt
             await asyncio.sleep(3.0)
             return await execute(action, lambda: None)
 
-        monkeypatch.setattr(s.venue, "execute", slow)
         async with living(house) as life:
+            await s.proven(house)
+            monkeypatch.setattr(s.venue, "execute", slow)
             await s.until(lambda: len(working(house, BTC, OrderState.PENDING)) == 2)
             house.stop()
             summary = await life

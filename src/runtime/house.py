@@ -253,7 +253,7 @@ class House:
             jitter=random.Random(f"{self.plan.seed} account"),
             tripped=self._trip,
             cancel_foreign=self.plan.foreign_orders == "cancel",
-            fired=self.deadman.fired,
+            fired=self._fired,
             lines=self.lines,
         )
 
@@ -280,6 +280,11 @@ class House:
     def _hindrance(self) -> str:
         """Return why not even a test order may leave, or ""."""
         return self._journal.failure or self._failing() or self.closing or (self._halted.is_set() and "halted") or ""
+
+    def _fired(self) -> None:
+        """Hear that all orders were cancelled and nobody asked; while we end or halt, it is we who empty the book."""
+        if not self._hindrance():
+            self.deadman.fired()
 
     async def _keep_armed(self, desk: Desk) -> None:
         """See that the dead-man's switch works, then keep it armed; from the beginning when it has fired at us."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from itertools import chain
 
@@ -38,6 +39,7 @@ from src.venues.protocol import Venue
 
 LOSSES_EVERY = 5 * SEC  # the peak may rise every second, and each save is a sync of the disk
 LEAVING_ROUNDS = 3  # of emptying the book: each takes two seconds and a look
+LAST_READING = 10.0  # seconds at most
 IN_FLIGHT_WAIT = 2.0  # seconds granted at exit to requests that have left
 
 log = structlog.get_logger()
@@ -428,8 +430,14 @@ class House:
 
     async def _last_reading(self, account: Account, desk: Desk) -> None:
         """Read fills, funding and books once more, so that the summary's remainder is the truth and not a moment's
-        delay.
+        delay. Over a slow line each round takes its time, and nobody waits for ever: what is missing then stays in the
+        remainder.
         """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_READING):
+                await self._read_until_equal(account, desk)
+
+    async def _read_until_equal(self, account: Account, desk: Desk) -> None:
         for _ in range(5):
             try:
                 await account.read_past(everything=True)

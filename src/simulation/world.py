@@ -56,6 +56,7 @@ class Stage(Exchange):
     """The exchange, with the faults of its own matching engine and a judge beside it."""
 
     world: World
+    smallest: dict[str, set[int]]  # sizes that were the smallest once: the bot reads the rules once a minute
 
     def accept(self, account: int, request: OrderRequest) -> int:
         venue_id = super().accept(account, request)
@@ -118,6 +119,7 @@ class Stage(Exchange):
     def set_smallest(self, market: str, min_lots: int) -> None:
         """Set the smallest size of *market*."""
         place = self._market(market)
+        self.smallest[market].add(min_lots)
         rules = msgspec.structs.replace(place.listing.instrument, min_lots=min_lots)
         place.listing = msgspec.structs.replace(place.listing, instrument=rules)
 
@@ -139,6 +141,7 @@ class World:
         self.markets = tuple(listing.instrument.market for listing in listings)
         self.exchange = Stage(listings, start=self.start)
         self.exchange.world = self
+        self.exchange.smallest = {each.instrument.market: {each.instrument.min_lots} for each in listings}
         self.exchange.add_account(ACCOUNT, DEPOSIT)
         params = _crowd(schedule.knobs.bustle)
         crowds = [

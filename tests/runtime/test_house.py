@@ -431,6 +431,28 @@ async def test_a_request_that_hangs_does_not_hold_up_the_exit(monkeypatch: pytes
 
 
 @virtual
+async def test_a_slow_last_reading_does_not_hold_up_the_exit(monkeypatch: pytest.MonkeyPatch):
+    """A fill nobody heard of and 5 s for each list of fills, so five rounds would take 50 s: over within 15 s."""
+    async with scene() as s:
+        house = s.house()
+
+        async def slow(*_: Any) -> list[Any]:
+            await asyncio.sleep(5.0)
+            return []
+
+        async with living(house) as life:
+            await s.until(s.quoted)
+            monkeypatch.setattr(s.venue, "fills", slow)
+            s.venue.mute.add(Stream.ACCOUNT)
+            s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, 84_000, 20)
+            house.stop()
+            began = virtual_now()
+            summary = await life
+            assert (virtual_now() - began) / SEC < 15
+            assert summary.open_orders_at_exit == 0
+
+
+@virtual
 async def test_a_last_reading_that_fails_is_admitted_in_the_remainder(monkeypatch: pytest.MonkeyPatch):
     """A fill nobody heard of and a venue silent about fills: the summary's remainder is not hidden."""
     async with scene() as s:

@@ -14,6 +14,7 @@ LOCKS = {
     "run.txt": ["pyproject.toml"],
     "postgres.txt": ["pyproject.toml", "--extra", "postgres"],
     "parquet.txt": ["pyproject.toml", "--extra", "parquet"],
+    "fast.txt": ["pyproject.toml", "--extra", "fast"],
     "test.txt": ["pyproject.toml", "--extra", "test"],
     "bench-sdk.txt": ["benchmarks/sdk.in"],
     "lock.txt": ["--group", "lock"],

@@ -1,24 +1,40 @@
-"""One connection as an iterator: what ends it, what it says while it is quiet, and that two of them merge."""
+"""One connection as an iterator: what ends it, what it says while it is quiet, and that two of them merge.
+
+Everything holds with both websocket clients, the default one and the fast one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import runpy
+import shutil
+import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from src.model.errors import Disconnected, Malformed
 from src.model.facts import AnyFact, BookDelta, BookSnapshot, Fill, IndexPrice, MarkPrice
-from src.venues.extended import streams, wire
+from src.venues.extended import client, streams, wire
 from src.venues.extended.streams import follow
 from tests.venues.loopback import Exchange, exchange, listing
 
 BTC = listing()
+
+
+@pytest.fixture(params=["websockets", "picows"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param not in client.LIBRARIES:
+        pytest.skip("picows, the extra 'fast', is not installed")
+    monkeypatch.setattr(client, "chosen", request.param)
 
 
 def book(seq: int, kind: str = "DELTA") -> dict[str, Any]:
@@ -86,6 +102,24 @@ async def test_a_book_that_does_not_begin_with_a_snapshot_is_over():
         heard, error = await until_it_ends(book_of(server))
     assert heard == []
     assert "BookSnapshot" in str(error)
+
+
+async def test_a_stream_that_speaks_often_enough_never_says_none(monkeypatch: pytest.MonkeyPatch):
+    """A message every 20 ms for 0.8 s, across four beats of 0.2 s: no None among forty facts."""
+    monkeypatch.setattr(streams, "_BEAT_SECONDS", 0.2)
+
+    async def speak(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for number in range(1, 41):
+            await socket.send_json(book(number, "SNAPSHOT"))
+            await asyncio.sleep(0.02)
+        await socket.close()
+        return socket
+
+    async with exchange({"GET /book": speak}) as server:
+        heard, _ = await until_it_ends(follow([f"{server.url.replace('http', 'ws')}/book"], read_book, patience=90))
+    assert [type(fact) for fact in heard] == [BookSnapshot] * 40
 
 
 async def test_silence_says_none_and_then_ends(monkeypatch: pytest.MonkeyPatch):
@@ -202,18 +236,190 @@ async def test_closing_the_iterator_closes_its_connections():
         async with aclosing(facts):
             assert isinstance(await anext(facts), MarkPrice)
         await asyncio.sleep(0)
-        left = {task for task in asyncio.all_tasks() - before if "websockets" in repr(task) or "listen" in repr(task)}
+        names = ("websockets", "picows", "keepalive", "listen")
+        left = {task for task in asyncio.all_tasks() - before if any(name in repr(task) for name in names)}
     assert left == set()
 
 
+async def test_a_venue_that_goes_on_talking_cannot_hold_a_closing_stream(monkeypatch: pytest.MonkeyPatch):
+    """It never answers our close and sends a message every few milliseconds; we are gone soon after our 50 ms."""
+    monkeypatch.setattr(client, "_CLOSE_SECONDS", 0.05)
+
+    async def chatter(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoclose=False)
+        await socket.prepare(request)
+        for number in range(1, 1_000):
+            with suppress(ConnectionError):
+                await socket.send_json(book(number, "SNAPSHOT"))
+            await asyncio.sleep(0.005)
+        return socket
+
+    async with exchange({"GET /book": chatter}) as server:
+        facts = follow([f"{server.url.replace('http', 'ws')}/book"], read_book, patience=90)
+        async with asyncio.timeout(1):
+            async with aclosing(facts):
+                assert isinstance(await anext(facts), BookSnapshot)
+
+
 async def test_a_reader_that_is_cancelled_is_cancelled():
-    """Cancellation is not swallowed by the timeout around the read."""
+    """Cancellation is not swallowed by the wait around the read."""
     async with asyncio.timeout(5), exchange(streams={"/book": [book(1, "SNAPSHOT")]}) as server:
         facts = book_of(server)
         assert isinstance(await anext(facts), BookSnapshot)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await anext(facts)
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_a_cancellation_in_the_instant_of_a_beat_is_no_beat(cancelled_first: bool):
+    """The beat ends the wait and somebody cancels the reader before it has run again: it is cancelled."""
+    beat = streams._Beat()
+    try:
+
+        async def read() -> None:
+            async with beat.wait():
+                await asyncio.get_running_loop().create_future()
+
+        reader = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        beat._seen = beat._wait
+        if cancelled_first:
+            reader.cancel()
+        beat._tick()
+        asyncio.get_running_loop().call_soon(reader.cancel)
+        await asyncio.wait([reader], timeout=1)
+        assert reader.cancelled()
+    finally:
+        beat.stop()
+
+
+async def test_a_closed_stream_leaves_no_timer(monkeypatch: pytest.MonkeyPatch):
+    """The one timer of a stream is cancelled with it."""
+    beats: list[streams._Beat] = []
+
+    class Kept(streams._Beat):
+        def __init__(self) -> None:
+            super().__init__()
+            beats.append(self)
+
+    monkeypatch.setattr(streams, "_Beat", Kept)
+    async with exchange(streams={"/book": [book(1, "SNAPSHOT")]}) as server, aclosing(book_of(server)) as facts:
+        assert isinstance(await anext(facts), BookSnapshot)
+        assert [beat._timer.cancelled() for beat in beats] == [False]
+    assert [beat._timer.cancelled() for beat in beats] == [True]
+
+
+# --- what both clients owe us ----------------------------------------------------------------------------------------
+
+
+async def test_a_message_beyond_the_limit_ends_the_stream(monkeypatch: pytest.MonkeyPatch):
+    """With a limit of 1,000 bytes the first message passes and one of 1,001 does not reach us."""
+    monkeypatch.setattr(client, "_MOST_BYTES", 1_000)
+    long = json.dumps(book(2)).ljust(1_001)
+    async with exchange(streams={"/book": [book(1, "SNAPSHOT"), long]}) as server:
+        heard, error = await until_it_ends(book_of(server))
+    assert [type(fact) for fact in heard] == [BookSnapshot]
+    assert isinstance(error, Disconnected)
+
+
+async def test_a_message_in_endless_parts_ends_the_stream(monkeypatch: pytest.MonkeyPatch):
+    """Parts of 400 bytes that never make a whole: at 1,000 bytes it is over."""
+    monkeypatch.setattr(client, "_MOST_BYTES", 1_000)
+
+    async def drip(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        assert request.transport is not None
+        for opcode in (0x1, *[0x0] * 20):
+            request.transport.write(bytes([opcode, 126]) + (400).to_bytes(2, "big") + b" " * 400)
+        await socket.receive()
+        return socket
+
+    async with exchange({"GET /book": drip}) as server:
+        _, error = await until_it_ends(follow([f"{server.url.replace('http', 'ws')}/book"], read_book, patience=90))
+    assert isinstance(error, Disconnected)
+
+
+async def test_a_venue_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPatch):
+    """The connection stands, but nobody is behind it: noticed after two times 50 ms, not after 90 s of patience."""
+    monkeypatch.setattr(client, "_PING_SECONDS", 0.05)
+
+    async def deaf(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=False, autoclose=False)
+        await socket.prepare(request)
+        while (await socket.receive()).type not in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING):
+            continue
+        return socket
+
+    async with exchange({"GET /book": deaf}) as server:
+        _, error = await until_it_ends(follow([f"{server.url.replace('http', 'ws')}/book"], read_book, patience=90))
+    assert isinstance(error, Disconnected)
+
+
+async def test_the_venues_pings_are_answered_with_what_they_carry():
+    """The venue closes connections that do not answer."""
+    pongs: list[bytes] = []
+
+    async def ping(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=False)
+        await socket.prepare(request)
+        await socket.ping(b"are you there")
+        message = await socket.receive(timeout=2)
+        assert message.type is WSMsgType.PONG
+        pongs.append(bytes(message.data))
+        return socket
+
+    async with exchange({"GET /book": ping}) as server:
+        await until_it_ends(follow([f"{server.url.replace('http', 'ws')}/book"], read_book, patience=90))
+    assert pongs == [b"are you there"]
+
+
+async def test_a_handshake_that_is_never_answered_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    """The port is open and silent: Disconnected after 50 ms."""
+    monkeypatch.setattr(client, "_OPEN_SECONDS", 0.05)
+    callers: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _reader, writer: callers.append(writer), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    try:
+        _, error = await until_it_ends(follow([f"ws://127.0.0.1:{port}/book"], read_book, patience=90))
+    finally:
+        silent.close()
+        for caller in callers:
+            caller.close()
+    assert isinstance(error, Disconnected)
+
+
+def false_certificate(folder: Path) -> ssl.SSLContext:
+    """Return the TLS of a server that calls itself localhost, signed by itself."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("needs openssl to make a certificate")
+    key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path):
+    """A man in the middle with a certificate of his own for our host never sees the key."""
+    seen: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read(1_000))
+        writer.close()
+
+    middle = await asyncio.start_server(listen, "localhost", 0, ssl=false_certificate(tmp_path))
+    port = middle.sockets[0].getsockname()[1]
+    try:
+        topic = f"wss://localhost:{port}/account"
+        _, error = await until_it_ends(follow([topic], read_account, patience=90, headers={"X-Api-Key": "k"}))
+    finally:
+        middle.close()
+    assert "certificate" in str(error).lower()
+    assert [data for data in seen if data] == []
 
 
 async def test_every_stream_says_who_we_are_and_only_private_ones_carry_the_key():
@@ -228,10 +434,34 @@ async def test_every_stream_says_who_we_are_and_only_private_ones_carry_the_key(
     assert "Sec-WebSocket-Extensions" not in public.headers
 
 
-async def test_the_websocket_library_is_never_given_a_debug_logger():
-    """It would log the header with the key."""
-    logging.getLogger("websockets.client").setLevel(logging.DEBUG)
-    async with exchange(streams={"/book": []}) as server:
+async def test_no_library_below_us_logs_the_key(caplog: pytest.LogCaptureFixture):
+    """Not even with every logger at DEBUG, neither in a handshake that succeeds nor in one that fails."""
+    for name in (
+        "",
+        "websockets",
+        "websockets.client",
+        "picows",
+        "picows.client",
+        "picows.websockets.client",
+        "asyncio",
+    ):
+        caplog.set_level(1, logger=name)
+    async with exchange(streams={"/account": []}) as server:
         server.close_code = 1000
-        await until_it_ends(book_of(server))
+        for topic in (url(server, "/account"), f"{server.url.replace('http', 'ws')}/elsewhere"):
+            await until_it_ends(follow([topic], read_account, patience=9, headers={"X-Api-Key": "canary-key"}))
+    assert [asked.headers["X-Api-Key"] for asked in server.asked] == ["canary-key"] * 2
+    assert "canary-key" not in caplog.text
     assert not logging.getLogger("websockets.client").isEnabledFor(logging.DEBUG)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_fast_client_is_taken_where_it_is_installed(installed: bool, monkeypatch: pytest.MonkeyPatch):
+    """With the extra picows, without it websockets, and then picows is not even known."""
+    if installed:
+        pytest.importorskip("picows", reason="the extra 'fast' is not installed")
+    else:
+        monkeypatch.setitem(sys.modules, "picows", None)  # an import of it fails
+    loaded = runpy.run_path(client.__file__)
+    assert loaded["chosen"] == ("picows" if installed else "websockets")
+    assert ("picows" in loaded["LIBRARIES"]) == installed

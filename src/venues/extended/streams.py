@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
-
 from src.model.errors import Disconnected, Malformed
 from src.model.facts import AnyFact, Fact
-from src.venues.extended.rest import USER_AGENT
+from src.venues.extended import client
 from src.venues.extended.values import clean
 from src.venues.extended.wire import Frame
 
 _BEAT_SECONDS = 1.0  # how often a quiet stream says None
-_OPEN_SECONDS = 5.0
-_PING_SECONDS = 10.0  # ping and pong: a half-open connection is noticed within twice this
-_CLOSE_SECONDS = 1.0
-_MOST_BYTES = 16 * 2**20
 
 Read = Callable[[bytes], Frame]
 
@@ -42,8 +34,10 @@ async def follow(
     """
     async with AsyncExitStack() as stack:
         topics = [await stack.enter_async_context(_opened(url, read, headers, patience, begins)) for url in urls]
+        beat = _Beat()
+        stack.callback(beat.stop)
         while True:
-            frames = await _news(topics)
+            frames = await _news(topics, beat)
             if not frames:
                 yield None
             for frame in frames:
@@ -57,23 +51,24 @@ class _Topic:
     """One open connection: whole frames, in unbroken sequence."""
 
     def __init__(
-        self, name: str, socket: ClientConnection, read: Read, patience: float, begins: type[Fact] | None
+        self, name: str, socket: client.Socket, read: Read, patience: float, begins: type[Fact] | None
     ) -> None:
         self._name = name
-        self._socket = socket
+        self._receive = socket.recv
         self._read = read
         self._patience = patience
         self._begins = begins
         self._seq: int | None = None
-        self._heard = asyncio.get_running_loop().time()
+        self._time = asyncio.get_running_loop().time
+        self._heard = self._time()
 
     async def next(self) -> Frame:
         """Return the next frame. Cancelling is safe: ``recv`` loses nothing, and nothing here awaits after it."""
         try:
-            data = await self._socket.recv(decode=False)
-        except ConnectionClosed as closed:
+            data = await self._receive(decode=False)
+        except client.CLOSED as closed:
             raise Disconnected(clean(f"{self._name}: {closed}")) from None
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self._time()
         frame = self._read(data)
         if self._seq is not None and frame.seq != self._seq + 1:
             raise Disconnected(f"{self._name}: sequence number {frame.seq} after {self._seq}")
@@ -83,23 +78,60 @@ class _Topic:
         return frame
 
     def check_silence(self) -> None:
-        if asyncio.get_running_loop().time() - self._heard > self._patience:
+        if self._time() - self._heard > self._patience:
             raise Disconnected(f"{self._name}: silent for {self._patience:g} s")
 
 
-async def _news(topics: Sequence[_Topic]) -> list[Frame]:
+class _Beat:
+    """Ends a wait that has brought nothing for about a second.
+
+    A timer for every wait would cost more than reading the message that is waited for. Here one timer looks twice per
+    beat whether the wait is still the one it saw the last time, and only then lets that wait's own timeout, which
+    never had a timer, run out. So a wait ends after half a beat at the earliest and a whole one at the latest.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._wait: asyncio.Timeout | None = None
+        self._seen: asyncio.Timeout | None = None
+        self._tick()
+
+    def wait(self) -> asyncio.Timeout:
+        """Return a context that raises TimeoutError when the beat ends it."""
+        self._wait = asyncio.timeout(None)
+        return self._wait
+
+    def over(self) -> None:
+        """Tell that nothing waits any more."""
+        self._wait = None
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        if self._wait is not None and self._wait is self._seen:
+            self._wait.reschedule(self._loop.time())
+            self._wait = None
+        self._seen = self._wait
+        self._timer = self._loop.call_later(_BEAT_SECONDS / 2, self._tick)
+
+
+async def _news(topics: Sequence[_Topic], beat: _Beat) -> list[Frame]:
     """Return the frames that come first, or none after a second without any."""
     heard: list[Frame] = []
     try:
-        async with asyncio.timeout(_BEAT_SECONDS):
+        async with beat.wait():
             if len(topics) == 1:
                 heard.append(await topics[0].next())
             else:
                 await _earliest(topics, heard)
     except TimeoutError:
         pass  # what was heard in the same instant is in the list
-    for topic in topics:
-        topic.check_silence()
+    finally:
+        beat.over()
+    if len(heard) < len(topics):
+        for topic in topics:
+            topic.check_silence()
     return heard
 
 
@@ -123,42 +155,16 @@ async def _earliest(topics: Sequence[_Topic], heard: list[Frame]) -> None:
         raise failures[0]
 
 
-class _Connect(connect):
-    """websockets' connect, but a redirect is an error: the API key goes to the host we named and to no other."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
-
-
 @asynccontextmanager
 async def _opened(
     url: str, read: Read, headers: Mapping[str, str] | None, patience: float, begins: type[Fact] | None
 ) -> AsyncIterator[_Topic]:
     name = urlsplit(url).path
     try:
-        socket = await _Connect(
-            url,
-            additional_headers=headers,
-            user_agent_header=USER_AGENT,
-            compression=None,
-            proxy=None,
-            open_timeout=_OPEN_SECONDS,
-            ping_interval=_PING_SECONDS,
-            ping_timeout=_PING_SECONDS,
-            close_timeout=_CLOSE_SECONDS,
-            max_size=_MOST_BYTES,
-            logger=_logger(),
-        )
-    except (OSError, WebSocketException) as error:
+        socket = await client.connect(url, headers)
+    except client.FAILURES as error:
         raise Disconnected(clean(f"{name}: {type(error).__name__}: {error}")) from None
     try:
         yield _Topic(name, socket, read, patience, begins)
     finally:
         await socket.close()
-
-
-def _logger() -> logging.Logger:
-    """websockets writes request headers, with the API key, at DEBUG; so it never gets a logger that would."""
-    logger = logging.getLogger("websockets.client")
-    logger.setLevel(logging.INFO)
-    return logger

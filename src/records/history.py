@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
+from src.model.actions import Decision
 from src.model.instrument import Instrument
 from src.model.snapshot import DeskView
 from src.records import journal
@@ -57,7 +58,8 @@ class History:
 
         The first of a market must be its ``Opened`` (or ``Rules``).
         """
-        if isinstance(entry, RECORDED):
+        # Most decisions change nothing in the book; what is not queued wakes no thread beside the one that decides.
+        if isinstance(entry, RECORDED) and (not isinstance(entry, Decision) or entry.actions):
             self._enqueue(entry)
 
     def minute(self, row: Minute) -> None:

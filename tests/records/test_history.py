@@ -424,6 +424,41 @@ def test_what_was_appended_is_there_after_close_and_after_a_restart(tmp_path):
     assert ["r1", "r2"] == [row["run"] for row in rows]
 
 
+def test_what_says_nothing_of_orders_wakes_nobody(tmp_path, monkeypatch):
+    """Of a hundred decisions without an action, as many marks and two rules, only the rules are written."""
+    history = History(None, tmp_path, account="demo", run="r1")
+    sizes: list[int] = []
+    write = history.store.write
+    monkeypatch.setattr(
+        history.store, "write", lambda batch, **named: (sizes.append(len(batch)), write(batch, **named))
+    )
+    for number in range(100):
+        history.append(decision())
+        history.append(MarkPrice(time=number, market="ETH-USD", price=1.0))
+        if number in (0, 50):
+            history.append(RULES)
+    history.close()
+
+    assert ("", 2) == (history.failure, sum(sizes))
+
+
+def test_entries_that_come_within_a_quarter_of_a_second_share_a_transaction(tmp_path, monkeypatch):
+    """Twenty executions and the rules of their market, one after the other: one transaction for all."""
+    history = History(None, tmp_path, account="demo", run="r1")
+    monkeypatch.setattr(History, "GATHER", 30.0)  # nothing but the end ends the gathering
+    sizes: list[int] = []
+    write = history.store.write
+    monkeypatch.setattr(
+        history.store, "write", lambda batch, **named: (sizes.append(len(batch)), write(batch, **named))
+    )
+    history.append(RULES)
+    for number in range(20):
+        history.append(fill(number))
+    history.close()
+
+    assert ("", [21]) == (history.failure, sizes)
+
+
 def test_many_entries_are_written_in_batches(tmp_path):
     """Three and a half batches arrive whole, and in their order."""
     history = History(None, tmp_path, account="demo", run="r1")

@@ -16,7 +16,7 @@ CALM, EDITS, CANCELS, RESTART, STOP, DOUBT, RECONNECT, TAKEN, UNTOLD, FUNDING = 
 KILL_MS = (0.0, 50.0)  # what a killed process loses of its journal: nothing, or what its thread had not yet written
 POWER_MS = (1_000.0, 1_500.0)  # and a power failure: what was not yet synced
 _WITHIN = 14.0  # seconds within which the slowest of them comes by
-_FIRST = 11.0  # the bot measures for ten seconds before it quotes
+_FIRST = 12.0  # the bot measures for ten seconds before it quotes
 
 _REQUEST = ("signed", "sent", "done", "answered")
 _ANSWERS = tuple(f"{outcome} {moment}" for outcome in ("sent", "accepted") for moment in ("unwritten", "written"))
@@ -93,9 +93,11 @@ def crash(point: str, seed: int, *, power: bool) -> Crash:
 
 
 def _knobs(knobs: Knobs, needs: int, chance: Random, *, power: bool) -> Knobs:
-    changes: dict[str, object] = {"torn_ms": chance.choice(POWER_MS if power else KILL_MS)}
+    changes: dict[str, object] = {"torn_ms": chance.choice(POWER_MS if power else KILL_MS), "bustle": 1.0}
     if needs in (EDITS, CANCELS, DOUBT):
         changes |= {"edits": needs == EDITS, "replace_coalesce_ms": 50}
+    if needs == DOUBT:
+        changes["dead_man_sec"] = 30  # else the arming that is lost closes the placing before an order is
     if needs == RESTART:
         changes |= {"startup_orders": "cancel", "foreign_orders": "cancel"}
     if needs == FUNDING:
@@ -105,12 +107,14 @@ def _knobs(knobs: Knobs, needs: int, chance: Random, *, power: bool) -> Knobs:
 
 def _faults(needs: int, at: float, chance: Random) -> list[Fault]:
     """Return what has to go wrong after *at* for the point to come by."""
+    by_hand = Fault(at + 0.1, "H6", 0.0, "trade")
     wanted = {
         RESTART: [Fault(at, "P2")],
         STOP: [Fault(at + chance.uniform(0.5, 3.0), "P3")],
-        DOUBT: [Fault(at, "N6", 4.0, "", 0.5), Fault(at, "N7", 4.0, "", 0.5)],
+        DOUBT: [Fault(at, "N6", 4.0, "", 0.5), Fault(at, "N7", 5.0, "", 0.6)],
         RECONNECT: [Fault(at + 0.5 + second, "N1", 0.0, "book") for second in range(3)],
-        TAKEN: [Fault(at + 0.2 + second, "V14", 0.0, "", 1.0) for second in range(10)],
+        TAKEN: [by_hand, *(Fault(at + 0.5 + second, "V14", 0.0, "", 1.0) for second in range(10))],
+        FUNDING: [by_hand],
         UNTOLD: [Fault(at + 0.1, "V15")],
     }
     return wanted.get(needs, [])

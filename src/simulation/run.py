@@ -11,7 +11,7 @@ import msgspec
 
 from src.engine.risk import TradingState
 from src.model.actions import OrderState, Side
-from src.model.facts import Fill, Opened
+from src.model.facts import Opened
 from src.simulation.life import Life
 from src.simulation.loop import VirtualLoop, run_virtual
 from src.simulation.plan import Schedule
@@ -153,14 +153,18 @@ class Simulation(Runs):
         self._bury(life)
 
     def _judge_trades(self) -> None:
-        """Every trade of the account must be known to a journal: as a fill, or as part of what a run opened with."""
+        """Every trade of the account must be in one journal as a fill, or be part of what a run opened with, and no two
+        runs may have counted it.
+        """
         known: set[str] = set()
+        counted: set[str] = set()
         for tape in self.tapes:
-            for entry in tape.entries:
-                if isinstance(entry, Fill):
-                    known.add(entry.trade_id)
-                elif isinstance(entry, Opened):
-                    known.update(entry.trade_ids)
+            opened = {trade for entry in tape.entries if isinstance(entry, Opened) for trade in entry.trade_ids}
+            fills = {fill.trade_id for fill in tape.fills()} - opened
+            if twice := sorted(fills & counted):
+                self.truth.violate("I5", f"{len(twice)} trades were counted by two runs, the first {twice[0]}")
+            counted |= fills
+            known |= opened | fills
         missing = [trade for trade in self.world.exchange.trades(ACCOUNT) if str(trade.trade_id) not in known]
         if missing:
             self.truth.violate("I5", f"{len(missing)} trades are in no journal, the first {missing[0]}")

@@ -9,6 +9,7 @@ import pytest
 from src.model.facts import OrderUpdate, Stream, StreamDown
 from src.runtime import opening
 from src.runtime.account import Account
+from src.runtime.canary import Canary
 from src.runtime.opening import Plan
 from src.simulation.crash import PointedTape, live
 from src.simulation.points import POINTS, crash
@@ -44,13 +45,21 @@ def test_a_kill_is_repeatable_to_the_byte():
     assert first.digest != live(crash("running: place sent", 3, power=True))[0].digest
 
 
+async def believe(_canary: Canary, _markets: Any) -> None:
+    """Prove nothing."""
+
+
 async def forget_old_orders(_venue: Venue, _plan: Plan) -> list[OrderUpdate]:
     return []
 
 
 def test_an_order_of_the_killed_run_that_nobody_knows_is_a_ghost(monkeypatch: pytest.MonkeyPatch):
-    """A bot that neither looks for old orders at its start nor takes them in later leaves them to the judge."""
+    """A bot that neither looks for old orders at its start nor takes them in later, and does not let the timer fire to
+    see it work, leaves them to the judge.
+    """
     monkeypatch.setattr(opening, "_old_orders", forget_old_orders)
+    monkeypatch.setattr(Canary, "prove", believe)
+    monkeypatch.setattr(Canary, "closed", lambda _: "")
     monkeypatch.setattr(Account, "_concerns_us", lambda *_: False)
     results = (live(crash("order open written", seed, power=False))[0] for seed in range(1, 9))
     assert any("is a ghost" in line for result in results for line in broken(result))
@@ -76,3 +85,10 @@ def test_who_loses_nothing_keeps_what_was_written_last():
         tape.append(StreamDown(time=time, stream=Stream.BOOK, reason=""))
     tape.tear(5)
     assert [entry.time for entry in tape.entries] == [4, 5]
+
+
+def test_a_start_that_counts_known_fills_again_is_caught(monkeypatch: pytest.MonkeyPatch):
+    """A bot that takes every past execution for a missed one: two runs count the same trade, I5."""
+    monkeypatch.setattr(opening, "_missed", lambda past, _journalled: list(past))
+    results = (live(crash("fill written", seed, power=False))[0] for seed in range(1, 9))
+    assert any("were counted by two runs" in line for result in results for line in broken(result))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Protocol
@@ -10,6 +9,7 @@ from typing import Protocol
 from src.model.actions import Side
 from src.runtime.canary import is_canary
 from src.sandbox.words import OrderRequest
+from src.simulation.loop import Handle
 from src.simulation.plan import Fault
 from src.simulation.wire import Wire
 from src.simulation.world import ACCOUNT, SEC, STRANGER, World
@@ -47,7 +47,7 @@ class Injector:
     def __init__(self, world: World) -> None:
         self._world = world
         self._victim: Victim | None = None
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: list[Handle] = []
         self._crash: Fault | None = None  # waits for its point
         self._strangers = 0
         self._deeds: dict[str, Callable[[Fault], bool]] = {

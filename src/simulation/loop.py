@@ -53,19 +53,53 @@ class _Sockets(selectors.BaseSelector):
         self._keys.clear()
 
 
+class Handle:
+    """A callback to come. It knows less than the standard handle: an error of a callback ends the loop, and with it the
+    simulation, which is what an error of the simulation should do. (Tasks keep theirs to themselves.)
+    """
+
+    __slots__ = ("_args", "_callback", "_context", "_when")
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> None:
+        self._when = when
+        self._callback: Callable[..., object] | None = callback
+        self._args = args
+        self._context = context
+
+    def when(self) -> float:
+        return self._when
+
+    def cancel(self) -> None:
+        self._callback = None
+        self._args = ()
+
+    def cancelled(self) -> bool:
+        return self._callback is None
+
+    def _run(self) -> None:
+        if self._callback is None:
+            return
+        if self._context is None:
+            self._callback(*self._args)
+        else:
+            self._context.run(self._callback, *self._args)
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop whose ``time()`` begins at 0 and whose wall clock begins at *start* (seconds since the epoch).
 
     Without a *seed* callbacks run first in, first out, as in the standard loop.
     """
 
-    _ready: deque[asyncio.Handle]
+    _ready: deque[Handle]
 
     def __init__(self, *, start: float = 1_700_000_000.0, seed: int | None = None) -> None:
         self._elapsed = 0.0
         self._start = round(start * 1_000_000_000)
         self._chance = None if seed is None else Random(f"loop {seed}")
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, Handle]] = []
         self._set = 0  # timers so far: those of the same time come in the order in which they were set
         super().__init__(_Sockets())
 
@@ -81,25 +115,27 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let time pass while nobody runs, as a blocked loop or a suspended process would."""
         self._elapsed += seconds
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
         """Call *callback* in the next round."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = Handle(0.0, callback, args, context)
         self._ready.append(handle)
         return handle
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Handle:
         """Call *callback* in *delay* seconds."""
         return self.call_at(self._elapsed + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Handle:
         """Call *callback* at *when*; simultaneous timers come in an order that the seed chooses."""
         if self._chance is not None:
             when += self._chance.random() * _JITTER_SEC
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = Handle(when, callback, args, context)
         self._set += 1
         heappush(self._timers, (when, self._set, handle))
         return handle
@@ -116,9 +152,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             ready.extend(shuffled)
         self._fall_due()
         for _ in range(len(ready)):
-            handle: Any = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+            ready.popleft()._run()
 
     def _jump_ahead(self) -> None:
         timers = self._timers

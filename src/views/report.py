@@ -6,8 +6,10 @@ from decimal import Decimal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from src.model.summary import Summary
+from src.views.tui import clean
 
 
 def show_summary(summary: Summary, console: Console) -> None:
@@ -18,7 +20,7 @@ def show_summary(summary: Summary, console: Console) -> None:
     table.add_column(style="dim")
     table.add_column(justify="right")
     for name, value in _rows(summary):
-        table.add_row(name, value)
+        table.add_row(name, Text(clean(value)))  # the venue's words may hold escapes, or look like rich's markup
     console.print(table)
 
 

@@ -88,7 +88,7 @@ def _markets(view: DeskView, *, wide: bool) -> Table:
     for market in view.markets:
         cells = _cells(market, wide=wide)
         style = "" if _quoting(market) else "dim"
-        table.add_row(clean(market.market), *(cells[name] for name in _columns(wide)), style=style)
+        table.add_row(Text(clean(market.market)), *(cells[name] for name in _columns(wide)), style=style)
     return table
 
 

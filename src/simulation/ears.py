@@ -1,11 +1,15 @@
-"""Who is told what a run of the bot does and hears: the judge, and whoever waits for a crash point."""
+"""Who is told what happens: the ears hear what a run does and is told, the eyes see what happens at the exchange."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from src.model.actions import Action, Side
 from src.model.facts import AnyFact
+from src.sandbox.matching import Order
+from src.sandbox.translation import Private
+from src.sandbox.words import OrderRequest
 
 
 class Ears:
@@ -28,3 +32,23 @@ class Ears:
 
     def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
         """Something has been delivered."""
+
+
+class Eyes(Protocol):
+    """Who watches the exchange."""
+
+    def accepted(self, request: OrderRequest, order: Order) -> None:
+        """Hear of an order of the account that has just been accepted."""
+        ...
+
+    def moved(self, events: list[Private]) -> None:
+        """Hear what has just happened to the account."""
+        ...
+
+    def fired(self, names: Sequence[str]) -> None:
+        """Hear that the account's dead-man timer is about to cancel the orders *names*."""
+        ...
+
+    def looked(self) -> None:
+        """Look at the exchange; called at every step."""
+        ...

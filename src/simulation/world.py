@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from src.sandbox.matching import Order
 from src.sandbox.state import TradingAccount
 from src.sandbox.translation import Private
 from src.sandbox.words import Event, OrderRequest, OrderView, PublicTrade, Refusal
+from src.simulation.ears import Eyes
 from src.simulation.loop import VirtualLoop
 from src.simulation.plan import CHANCES, Fault, Schedule
 
@@ -30,26 +31,6 @@ SEC = 1_000_000_000
 STEP_SEC = 0.1  # between two looks at the floor; what travels arrives at its own time
 STRANGER = "xmmghost"  # an order in our name that no run of ours sent
 _TRACE = 50
-
-
-class Judge(Protocol):
-    """Who watches the exchange."""
-
-    def accepted(self, request: OrderRequest, order: Order) -> None:
-        """Hear of an order of the account that has just been accepted."""
-        ...
-
-    def moved(self, events: list[Private]) -> None:
-        """Hear what has just happened to the account."""
-        ...
-
-    def fired(self, names: Sequence[str]) -> None:
-        """Hear that the account's dead-man timer is about to cancel the orders *names*."""
-        ...
-
-    def looked(self) -> None:
-        """Look at the exchange; called at every step."""
-        ...
 
 
 class Stage(Exchange):
@@ -127,7 +108,7 @@ class Stage(Exchange):
 class World:
     """One simulated world, and the dice of everything that is not the market. Set ``judge`` before time passes."""
 
-    judge: Judge
+    judge: Eyes
 
     def __init__(self, schedule: Schedule, loop: VirtualLoop) -> None:
         self.schedule = schedule

@@ -31,6 +31,11 @@ BUGS = [
     Bug("An order waiting to leave was not counted against one found meanwhile", "simulation", "seed-38.json"),
     Bug("An order that landed while the bot left stayed open", "simulation", "seed-39.json"),
     Bug(
+        "After several restarts within a minute a start counted a fill of an earlier run again",
+        "kill drills",
+        "tests/records/test_journal.py::test_the_latest_fills_are_found_over_several_runs",
+    ),
+    Bug(
         "A kind of price that was a list instead of a word ended the run",
         "damaged messages",
         f"{_HOSTILE}::test_a_kind_of_price_that_is_no_word_is_malformed",

@@ -32,11 +32,20 @@ TOOLS = (
         "simulate --seeds 10000 --hours 0.1 --json .reliability/simulation.json",
     ),
     Tool("tests.reliability.crash_points", "--seeds 2", "--seeds 50"),
+    Tool("tests.reliability.drills", "kill9 --count 6", "kill9 --count 200"),
+    Tool("tests.reliability.drills", "stop --count 2", "stop --count 100"),
+    Tool("tests.reliability.drills", "frozen --count 2", "frozen --count 100"),
+    Tool("tests.reliability.mutants", "", "--seeds 2000"),
     Tool("tests.reliability.fuzz_frames", "--count 20000", "--count 10000000"),
     Tool("tests.reliability.fuzz_config", "--count 500 --processes 4", "--count 10000"),
     Tool("tests.reliability.soak", "--minutes 5", "--minutes 4320"),
 )
-_PARALLEL = ("src.bot", "tests.reliability.crash_points", "tests.reliability.fuzz_frames")
+_PARALLEL = {
+    "src.bot",
+    "tests.reliability.crash_points",
+    "tests.reliability.fuzz_frames",
+    "tests.reliability.mutants",
+}
 
 
 def commands(size: str, jobs: int) -> Iterator[list[str]]:

@@ -48,7 +48,10 @@ INVARIANTS: dict[str, Row] = {
     ),
     "I21": Row(
         "the configuration in force is named in the journal",
-        lacking="the journal names it at the opening; no test compares it with the file",
+        (
+            "tests/wire/test_replay_wire.py::test_journal_and_summary_name_the_configuration_in_force",
+            "tests/research/test_replay.py::test_parameters_of_another_version_are_named",
+        ),
     ),
     "L1": Row("soon after the last fault both sides are quoted again"),
     "L2": Row("in calm times both sides are quoted nearly always, and the venue's timer never fires"),

@@ -20,7 +20,7 @@ _HISTORY = "tests/records/test_history.py"
 _LIFE = "tests/wire/test_life.py"
 _GUARD = "tests/wire/test_guard_wire.py"
 _INPUT = "tests/wire/test_wrong_input.py"
-_GUARD = "tests/wire/test_guard_wire.py"
+_CONTINUITY = "tests/runtime/test_continuity.py"
 _CRASH = "tests/simulation/test_crash.py::test_a_run_killed_at_any_point_is_followed_by_a_sound_one"
 
 
@@ -160,14 +160,21 @@ FAULTS: dict[str, Row] = {
         (
             "tests/runtime/test_clock.py::test_a_wall_clock_set_back_does_not_reach_it",
             "tests/engine/test_risk.py::test_a_clock_set_back_does_not_begin_a_new_day",
+            f"{_CONTINUITY}::test_a_wall_clock_set_by_an_hour_moves_no_order_and_no_expiry",
         ),
     ),
-    "C3": Row("an hour of suspend", lacking="stalls of up to 5 s are simulated (P6), an hour is not"),
+    "C3": Row(
+        "an hour of suspend",
+        (f"{_CONTINUITY}::test_after_a_suspend_nothing_leaves_before_everything_was_asked_anew",),
+    ),
     "C4": Row(
         "midnight, the month's end, a leap second",
         ("tests/engine/test_risk.py::test_the_day_begins_anew_at_midnight_utc",),
     ),
-    "C5": Row("an order expires by a wrong clock", lacking="expiries that the venue refuses are simulated as V1 only"),
+    "C5": Row(
+        "an order expires by a wrong clock",
+        (f"{_CONTINUITY}::test_an_impossible_expiry_makes_the_clock_be_compared_at_once",),
+    ),
     "D1": Row(
         "the disk is full",
         ("tests/wire/test_disk.py::test_a_full_disk_takes_every_quote_down_and_is_told_in_one_sentence",),
@@ -261,12 +268,16 @@ FAULTS: dict[str, Row] = {
     "S2": Row(
         "a secret in a log, a crash or an export",
         (
-            f"{_LIFE}::test_no_secret_is_in_anything_that_was_written",
+            "tests/security/test_secrets.py::test_t02_no_form_of_a_key_is_in_anything_that_was_written",
+            "tests/security/test_secrets.py::test_t03_a_traceback_with_its_locals_shows_no_private_key",
             "tests/venues/test_traps.py::test_no_secret_ever_reaches_a_log_a_repr_or_an_error",
         ),
     ),
     "S3": Row("another web site posts to the dashboard", absent="there is no dashboard"),
-    "S4": Row("the API key is revoked under way", lacking="a refused key is met at the start only"),
+    "S4": Row(
+        "the API key is revoked under way",
+        (f"{_CONTINUITY}::test_a_key_that_is_refused_twice_halts_trading",),
+    ),
 }
 
 

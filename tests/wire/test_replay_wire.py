@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 
+from src import bot
+from src.config import load
+from src.model.facts import Opened
+from src.records.journal import entries
 from tests.wire.processes import config, run_bot
 
 
@@ -36,3 +42,17 @@ def test_the_journal_of_a_demo_replays_to_the_last_decision(tmp_path):
     assert 0 == code, err
     assert "journal repaired at its last good record" in (tmp_path / "data" / "demo" / "bot.log").read_text()
     assert whole[: whole.rindex(b"\n", 0, -7) + 1] == segment.read_bytes()
+
+
+def test_journal_and_summary_name_the_configuration_in_force(tmp_path):
+    """A run of 3 s: both markets' openings and the summary name the version and the hash of what is in the file."""
+    path = config(tmp_path)
+    code, _, err = run_bot("--config", path, "--for", "3", "--summary", tmp_path / "s.json")
+    assert 0 == code, err
+    expected = hashlib.sha256(load(path).model_dump_json().encode()).hexdigest()[:16]
+    (segment,) = (tmp_path / "data" / "demo" / "journal").glob("*-0001.jsonl")
+    opened = [entry for entry in entries(segment) if isinstance(entry, Opened)]
+    assert len(opened) == 2
+    assert {(entry.version, entry.config_hash) for entry in opened} == {(bot.VERSION, expected)}
+    told = json.loads((tmp_path / "s.json").read_text())
+    assert (told["version"], told["config_hash"]) == (bot.VERSION, expected)

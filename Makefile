@@ -15,7 +15,7 @@ LOCK_STAMP := .venv-lock/installed.txt
 SDK_STAMP := .venv-sdk/installed.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test simulate lint bench reliability soak mutants format lock schema readme clean
+.PHONY: help env run test simulate lint bench reliability drills soak mutants format lock schema readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ $(SDK_STAMP): requirements/bench-sdk.txt
 
 reliability: env ## run the reliability tools and write RELIABILITY.md; SIZE=full is what a release gets
 	$(BIN)/python -m tests.reliability.everything --size $(or $(SIZE),quick) $(ARGS)
+
+drills: env ## kill, stop and freeze the real bot, e.g. make drills ARGS="--count 20"
+	$(BIN)/python -m tests.reliability.drills kill9 --count 200 $(ARGS)
+	$(BIN)/python -m tests.reliability.drills stop --count 60 $(ARGS)
+	$(BIN)/python -m tests.reliability.drills frozen --count 40 $(ARGS)
 
 soak: env ## run the bot at ten times the usual message rate and watch its memory, e.g. ARGS="--minutes 30"
 	$(BIN)/python -m tests.reliability.soak $(ARGS)

@@ -31,6 +31,7 @@ EMPTY_WITHIN = 8.0
 # answer, and is sent again. Reading takes its time on a slow line, so each time it gets twice as long.
 HANGING = 0.5
 BOOKS_TRIES = 5
+MOST_TIMES_EQUITY = 10  # of all positions together: at more, a price jump of a tenth takes the whole account
 
 _Result = TypeVar("_Result")
 log = structlog.get_logger()
@@ -111,6 +112,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
     past, paid, positions, balance = await _books(venue, names, since)
     if balance.equity_usd <= 0:
         raise Halt("the account has no money: its equity is 0; deposit collateral first")
+    _check_stakes(plan.limits, float(balance.equity_usd))
     missed = _missed([fill for fill in past if fill.venue_time >= away], journalled)
     return Opening(
         instruments=instruments,
@@ -206,6 +208,20 @@ def _check_sizes(market: MarketPlan, limits: RiskLimits, rules: Instrument, pric
     ):
         if allowed < least:
             raise Halt(f"{key} is {allowed:g} USD, but the smallest order of {market.market} is worth {least:.2f} USD")
+
+
+def _check_stakes(limits: RiskLimits, equity: float) -> None:
+    """Refuse limits that could not save an account of *equity* dollars, most likely a mistake of units."""
+    for key, most in (
+        ("max_daily_loss_usd", equity),
+        ("max_drawdown_usd", equity),
+        ("max_total_position_usd", equity * MOST_TIMES_EQUITY),
+    ):
+        if (allowed := getattr(limits, key)) > most:
+            raise Halt(
+                f"risk.{key} is {allowed:g} USD, but the account has {equity:.2f} USD; with that money at most "
+                f"{most:.2f} is allowed"
+            )
 
 
 async def _old_orders(venue: Venue, plan: Plan) -> list[OrderUpdate]:

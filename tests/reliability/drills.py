@@ -52,8 +52,9 @@ class Chain(msgspec.Struct):
     """What a row of killed runs on one account showed."""
 
     orphan: list[float] = []  # seconds from each kill until no order of the killed run was open
-    ghost: list[float] = []  # seconds from each restart until no order of an earlier run was open
-    quoting: list[float] = []  # seconds from each restart until both sides stood
+    loading: list[float] = []  # seconds from each start of a process until its run began, which is the machine's affair
+    ghost: list[float] = []  # seconds from each run's begin until no order of an earlier run was open
+    quoting: list[float] = []  # and until it quoted
     fills: int = 0
     wrong: list[str] = []
 
@@ -61,13 +62,15 @@ class Chain(msgspec.Struct):
 def kill9(count: int, seed: int, folder: Path) -> Chain:
     """Kill *count* runs on one account, restart after each, and compare all books at the end."""
     chance, chain = random.Random(seed), Chain()
-    with sandbox("--seed", str(seed)) as exchange:
+    with sandbox("--seed", str(seed), "--requests-per-minute", "1000000") as exchange:
         desk = Desk(folder, exchange, dead_mans_switch_sec=COUNTDOWN, markets=quick_markets(), risk=wide())
         held: dict[str, Decimal] | None = None
         for number in range(count):
             bot = desk.start()
-            born = time.monotonic()
+            asked = time.monotonic()
             run = desk.run_of(bot)
+            born = time.monotonic()
+            chain.loading.append(born - asked)
             chain.ghost.append(desk.wait(partial(desk.none_but, run), since=born, within=QUOTING))
             chain.quoting.append(desk.wait(partial(desk.quotes, run), since=born, within=QUOTING))
             if held is not None and (opened := opened_with(folder, run)) != held:
@@ -209,8 +212,9 @@ def frozen(count: int, seed: int, folder: Path) -> dict[str, list[float]]:
                 took["guard"].append(max(0.0, empty - noticed))
             bot.kill()
             bot.communicate()
-            if guard is not None:
+            if guard is not None and heard is not None:
                 guard.wait(30)
+                heard.close()
     return took
 
 
@@ -219,12 +223,18 @@ class Ears:
 
     def __init__(self, stream: Any) -> None:
         self._heard: list[tuple[float, str]] = []
+        self._stream = stream
         self._thread = threading.Thread(target=self._listen, args=(stream,), daemon=True)
         self._thread.start()
 
     def _listen(self, stream: Any) -> None:
         for line in stream:
             self._heard.append((time.monotonic(), line))
+
+    def close(self) -> None:
+        """End with the process that was listened to."""
+        self._thread.join(5)
+        self._stream.close()
 
     def first(self, words: str) -> float:
         """Return when a line with *words* was first heard."""
@@ -296,6 +306,7 @@ def run_kill9(count: int, parallel: int, seed: int) -> tuple[dict[str, Any], boo
         "countdown_sec": COUNTDOWN,
         "fills": sum(chain.fills for chain in chains),
         **figures("orphan", orphan),
+        **figures("loading", [seconds for chain in chains for seconds in chain.loading]),
         **figures("ghost_after_restart", ghost),
         **figures("quoting_after_restart", [seconds for chain in chains for seconds in chain.quoting]),
         "wrong": wrong,

@@ -38,6 +38,9 @@ TOOLS = (
     Tool("tests.reliability.mutants", "", "--seeds 2000"),
     Tool("tests.reliability.fuzz_frames", "--count 20000", "--count 10000000"),
     Tool("tests.reliability.fuzz_config", "--count 500 --processes 4", "--count 10000"),
+    Tool("tests.reliability.drills", "kill9 --count 6", "kill9 --count 200"),
+    Tool("tests.reliability.drills", "stop --count 4", "stop --count 60"),
+    Tool("tests.reliability.drills", "frozen --count 4", "frozen --count 40"),
     Tool("tests.reliability.soak", "--minutes 5", "--minutes 4320"),
 )
 _PARALLEL = {

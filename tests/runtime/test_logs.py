@@ -221,3 +221,15 @@ def test_bound_context_is_on_every_line(logged: Logged):
     (line,) = logged.lines()
     assert line["market"] == "BTC-USD"
     assert line["timestamp"].endswith("Z")
+
+
+def test_the_log_is_rotated_and_never_grows_beyond_its_files(logged: Logged, monkeypatch: pytest.MonkeyPatch):
+    """400 lines into files of 2 kB: there are 4 of them, none is larger, and the last line is in the newest."""
+    monkeypatch.setattr(logs, "MOST_BYTES", 2000)
+    logged.configure(screen=True)
+    for number in range(400):
+        structlog.get_logger().info("line", number=number)
+    files = sorted(logged.path.parent.iterdir())
+    assert [file.name for file in files] == ["bot.log", "bot.log.1", "bot.log.2", "bot.log.3"]
+    assert all(file.stat().st_size <= 2000 for file in files)
+    assert logged.lines()[-1]["number"] == 399

@@ -159,6 +159,27 @@ async def test_an_account_without_money_is_refused():
 
 
 @virtual
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max_daily_loss_usd": 1000.01}, "risk.max_daily_loss_usd is 1000.01 USD, but the account has 1000.00 USD"),
+        ({"max_drawdown_usd": 5000}, "risk.max_drawdown_usd is 5000 USD, but the account has 1000.00 USD"),
+        ({"max_total_position_usd": 10_001}, "with that money at most 10000.00 is allowed"),
+        ({"max_total_position_usd": 10_000, "max_daily_loss_usd": 1000, "max_drawdown_usd": 1000}, ""),
+    ],
+)
+async def test_limits_that_could_not_save_the_account_are_refused(limits: dict[str, float], words: str):
+    """1,000 USD: losses beyond it, or positions of which a jump of a tenth takes more; exactly that is accepted."""
+    async with scene(deposit=1000) as s:
+        risk = LIMITS.model_copy(update=limits)
+        if words:
+            assert words in await refused(s, limits=risk)
+            return
+        opening = await open_account(s.venue, s.plan(limits=risk), s.clock, [])
+        assert opening.balance.equity_usd == 1000
+
+
+@virtual
 async def test_an_account_the_venue_does_not_know_is_refused():
     """No such account: the venue's own check says so."""
     async with scene(deposit=0) as s:

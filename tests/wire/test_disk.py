@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.processes import config, run_bot
+from tests.wire.processes import Desk, config, run_bot, sandbox
 
 
 @pytest.fixture
@@ -42,3 +42,21 @@ def test_a_full_disk_takes_every_quote_down_and_is_told_in_one_sentence(tiny, tm
     assert "No space left on device" in err.splitlines()[-1]
     told = json.loads((tmp_path / "s.json").read_text())
     assert (told["state"], told["open_orders_at_exit"]) == ("FAILED", 0)
+
+
+def test_a_journal_taken_away_under_a_running_bot_takes_every_quote_down(tmp_path):
+    """Deleted, or replaced by a copy: nothing is open 5 s later, though the bot goes on; at its end exit 1 and why."""
+    with sandbox() as exchange:
+        desk = Desk(tmp_path, exchange)
+        bot = desk.start()
+        run = desk.run_of(bot)
+        desk.wait(lambda: desk.quotes(run), within=40)
+        journal = tmp_path / f"data/demo/journal/{run}-0001.jsonl"
+        copy = journal.read_bytes()
+        journal.unlink()
+        journal.write_bytes(copy)
+        assert desk.wait(desk.empty, within=10) < 5
+        assert bot.poll() is None
+        bot.terminate()
+        assert bot.wait(20) == 1
+    assert "somebody deleted, replaced or changed its file" in (tmp_path / "errors.txt").read_text().splitlines()[-1]

@@ -1,8 +1,9 @@
 """Socket → book, CPU per message: our stream and book against the SDK's, each in a process of its own.
 
 The SDK needs websockets 13, so it lives in ``.venv-sdk`` (``make bench`` creates it). Frames come as fast as they can
-be read, and once more at 1,000 a second, where waking up costs more than all the work. Both stacks are given the loop
-that suits them better.
+be read, and once more at 1,000 a second, where waking up costs more than all the work. Every stack is given the loop
+that suits it better. Ours reads with the default client, websockets, and where the extra ``fast`` is installed with
+picows, too.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import msgspec
 from benchmarks.exchange import exchange
 from benchmarks.frames import tape
 from benchmarks.measure import Row, median_ratio, percentile, show
+from src.venues.extended.client import LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[1]
 SDK_PYTHON = ROOT / ".venv-sdk" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-OURS = [sys.executable, "-m", "benchmarks.socket_ours"]
+OURS = {name: [sys.executable, "-m", "benchmarks.socket_ours", name] for name in LIBRARIES}
 THEIRS = [str(SDK_PYTHON), "benchmarks/socket_sdk.py"]
 LOOPS = ("asyncio", "uvloop")
 
@@ -61,24 +63,30 @@ def better(figures: Figures) -> tuple[str, list[float]]:
     return min(figures.items(), key=lambda item: percentile(item[1], 0.5))
 
 
-def row(what: str, figures: dict[str, Figures], target: float) -> Row:
-    """Return the row of one pace; without the SDK's environment there is nothing to compare with."""
-    loop, ours = better(figures["ours"])
+def rows(what: str, figures: dict[str, Figures], target: float) -> list[Row]:
+    """Return the rows of one pace; without the SDK's environment there is nothing to compare with."""
+    return [
+        _row(f"{what} ({name.removeprefix('ours, ')})", figures[name], figures.get("theirs"), target) for name in OURS
+    ]
+
+
+def _row(what: str, mine: Figures, sdk: Figures | None, target: float) -> Row:
+    loop, ours = better(mine)
     cell = f"{percentile(ours, 0.5):.1f} µs CPU ({loop})"
-    if "theirs" not in figures:
+    if sdk is None:
         return Row(what, cell, "no .venv-sdk: run make bench")
-    loop, theirs = better(figures["theirs"])
+    loop, theirs = better(sdk)
     ratio = median_ratio(theirs, ours)
     goal, met = (f"≥ {target:g} ×", ratio >= target) if target else ("–", None)
     return Row(what, cell, f"{percentile(theirs, 0.5):.1f} µs CPU ({loop})", f"{ratio:.1f} ×", goal, met)
 
 
 def measure(quick: bool) -> list[Row]:
-    stacks = {"ours": OURS, "theirs": THEIRS} if SDK_PYTHON.exists() else {"ours": OURS}
+    stacks = OURS | ({"theirs": THEIRS} if SDK_PYTHON.exists() else {})
     frames, paced, rounds = (300, 300, 1) if quick else (20_000, 3_000, 5)
     return [
-        row("socket → book, as fast as it goes", turns(stacks, frames, 0.0, rounds), 5),
-        row("socket → book, 1,000 messages a second", turns(stacks, paced, 1_000.0, min(rounds, 3)), 0),
+        *rows("socket → book, as fast as it goes", turns(stacks, frames, 0.0, rounds), 5),
+        *rows("socket → book, 1,000 messages a second", turns(stacks, paced, 1_000.0, min(rounds, 3)), 0),
     ]
 
 

@@ -95,7 +95,7 @@ def tape(count: int, seed: int = 1, market: str = MARKET) -> Tape:
     touches = [(bids.best, asks.best)]
     for number in range(1, count):
         rows: dict[_Side, dict[int, tuple[int, int, int]]] = {bids: {}, asks: {}}
-        for _ in range(min(10, 1 + int(chance.expovariate(0.27)))):
+        for _ in range(min(10, 1 + int(chance.expovariate(0.245)))):
             side, other = (bids, asks) if chance.random() < 0.5 else (asks, bids)
             # One tick inside the touch now and then; never across the other side.
             price = side.best + side.sign * (1 - int(chance.expovariate(1 / NEAR)))
@@ -136,19 +136,27 @@ def lots(count: int) -> str:
     return f"{Decimal(count).scaleb(-5):f}"
 
 
-def recorded() -> Tape | None:
-    """Return the recorded mainnet delta on its snapshot as v1 frames, or None where they are not at hand.
+def recorded(count: int) -> Tape | None:
+    """Return the recorded mainnet snapshot and *count* - 1 deltas as v1 frames, or None where they are not at hand.
 
-    The recording is of the v2 stream: the same data under longer type names. Of the snapshot it holds the best 36 bids;
-    the one ask that the delta changes stood at 84078 with 2.81690.
+    There is one recorded delta, of 8 levels; so that every frame is one, it is taken back and given again by turns. The
+    recording is of the v2 stream: the same data under longer type names. Of the snapshot it holds the best 36 bids; the
+    one ask that the delta changes stood at 84078 with 2.81690.
     """
     names = ("ws2_orderbooks_snapshot_TRUNCATED_bids_only.json", "ws2_orderbooks_delta.json")
     if not all((SHARED / name).exists() for name in names):
         return None
-    snapshot, delta = (msgspec.json.decode((SHARED / name).read_bytes()) for name in names)
-    snapshot["data"]["a"] = [{"p": "84078", "q": "2.81690"}]
-    frames = [
-        msgspec.json.encode({"type": kind, "data": message["data"], "ts": START, "seq": number})
-        for number, (kind, message) in enumerate((("SNAPSHOT", snapshot), ("DELTA", delta)), start=1)
-    ]
-    return Tape(frames, [(84_077, 84_078)] * 2)
+    snapshot, delta = (msgspec.json.decode((SHARED / name).read_bytes())["data"] for name in names)
+    snapshot["a"] = [{"p": "84078", "q": "2.81690"}]
+    undo = delta | {side: [_undone(level) for level in delta[side]] for side in ("b", "a")}
+    frames = [msgspec.json.encode({"type": "SNAPSHOT", "data": snapshot, "ts": START, "seq": 1})]
+    for number in range(1, count):
+        data = delta if number % 2 else undo
+        frames.append(msgspec.json.encode({"type": "DELTA", "data": data, "ts": START, "seq": number + 1}))
+    return Tape(frames, [(84_077, 84_078)] * count)
+
+
+def _undone(level: dict[str, str]) -> dict[str, str]:
+    """Return the change that takes *level*'s back, its keys in the same order."""
+    change, size = Decimal(level["q"]), Decimal(level["c"])
+    return level | {"q": f"{-change:f}", "c": f"{size - change:f}"}

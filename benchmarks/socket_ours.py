@@ -1,6 +1,7 @@
 """A process that reads one book stream as the bot does, and tells the CPU time of each message.
 
-``python -m benchmarks.socket_ours URL FRAMES LOOP`` prints JSON: cpu_us, bid, ask.
+``python -m benchmarks.socket_ours CLIENT URL FRAMES LOOP`` prints JSON: cpu_us, bid, ask.
+CLIENT is websockets or picows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import uvloop
 
 from src.engine.book import OrderBook
 from src.model.facts import BookDelta, BookSnapshot
+from src.venues.extended import client
 from src.venues.extended.venue import Endpoints, ExtendedVenue
 
 
@@ -39,6 +41,7 @@ async def follow(url: str, frames: int) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    loop = uvloop.new_event_loop if sys.argv[3] == "uvloop" else asyncio.new_event_loop
+    client.chosen, address, count, name = sys.argv[1:]
+    loop = uvloop.new_event_loop if name == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=loop) as runner:
-        print(json.dumps(runner.run(follow(sys.argv[1], int(sys.argv[2])))))
+        print(json.dumps(runner.run(follow(address, int(count)))))

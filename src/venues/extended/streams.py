@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from src.model.errors import Disconnected, Malformed
@@ -16,6 +17,7 @@ from src.venues.extended.wire import Frame
 _BEAT_SECONDS = 1.0  # how often a quiet stream says None
 
 Read = Callable[[bytes], Frame]
+T = TypeVar("T")
 
 
 async def follow(
@@ -83,55 +85,58 @@ class _Topic:
 
 
 class _Beat:
-    """Ends a wait that has brought nothing for about a second.
+    """Ends a wait that has brought nothing for about a second: half a beat at the earliest, a whole one at the latest.
 
-    A timer for every wait would cost more than reading the message that is waited for. Here one timer looks twice per
-    beat whether the wait is still the one it saw the last time, and only then lets that wait's own timeout, which
-    never had a timer, run out. So a wait ends after half a beat at the earliest and a whole one at the latest.
+    ``asyncio.timeout`` around every wait would do the same, but a timer for each costs more than reading the message
+    that is waited for, and without a timer still half as much. Here one timer serves all waits of a stream.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._wait: asyncio.Timeout | None = None
-        self._seen: asyncio.Timeout | None = None
+        self._reader: asyncio.Task[object] | None = None  # who waits
+        self._waits = self._seen = 0
+        self._over = False
         self._tick()
 
-    def wait(self) -> asyncio.Timeout:
-        """Return a context that raises TimeoutError when the beat ends it."""
-        self._wait = asyncio.timeout(None)
-        return self._wait
-
-    def over(self) -> None:
-        """Tell that nothing waits any more."""
-        self._wait = None
+    async def __call__(self, wait: Coroutine[object, object, T]) -> T | None:
+        """Return what *wait* brings, or None when the beat ended it. A cancellation from outside goes through."""
+        reader = asyncio.current_task()
+        assert reader is not None
+        self._reader, self._over = reader, False
+        self._waits += 1
+        others = reader.cancelling()
+        try:
+            return await wait
+        except asyncio.CancelledError:
+            if not self._over or reader.cancelling() > others + 1:
+                raise
+            return None
+        finally:
+            self._reader = None
+            if self._over:
+                reader.uncancel()
 
     def stop(self) -> None:
         self._timer.cancel()
 
     def _tick(self) -> None:
-        if self._wait is not None and self._wait is self._seen:
-            self._wait.reschedule(self._loop.time())
-            self._wait = None
-        self._seen = self._wait
+        """Twice per beat: end the wait that was under way the last time already."""
         self._timer = self._loop.call_later(_BEAT_SECONDS / 2, self._tick)
+        if self._reader is not None and self._waits == self._seen and not self._over:
+            self._over = True
+            self._reader.cancel()
+        self._seen = self._waits
 
 
 async def _news(topics: Sequence[_Topic], beat: _Beat) -> list[Frame]:
     """Return the frames that come first, or none after a second without any."""
+    if len(topics) == 1 and (frame := await beat(topics[0].next())) is not None:
+        return [frame]
     heard: list[Frame] = []
-    try:
-        async with beat.wait():
-            if len(topics) == 1:
-                heard.append(await topics[0].next())
-            else:
-                await _earliest(topics, heard)
-    except TimeoutError:
-        pass  # what was heard in the same instant is in the list
-    finally:
-        beat.over()
-    if len(heard) < len(topics):
-        for topic in topics:
-            topic.check_silence()
+    if len(topics) > 1:
+        await beat(_earliest(topics, heard))  # what was heard in the same instant is in the list
+    for topic in topics:
+        topic.check_silence()
     return heard
 
 

@@ -118,8 +118,10 @@ def defects(data: bytes, path: Path) -> Iterator[str]:
         yield from _unclear(str(error), path)
     else:
         yield from _unbound(json.loads(config.model_dump_json()), schema(), "")
-        if address(config.history_dsn, path.parent).drivername not in ("sqlite", "postgresql+psycopg"):
-            yield "a database that is not supported"
+        try:
+            address(config.history_dsn, path.parent)
+        except ConfigError as error:  # what the start says next
+            yield from _unclear(str(error), path)
         yield from _unusable(config)
     if (took := time.process_time() - before) > MOST_SECONDS:
         yield f"it took {took:.1f} s"

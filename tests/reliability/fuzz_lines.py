@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from tests.reliability.fuzz_script import Script
@@ -12,15 +12,19 @@ from tests.reliability.fuzz_script import Script
 class Line:
     """What ``streams`` wants of a connection: the script's frames, one after the other."""
 
-    def __init__(self, script: Script, topic: str) -> None:
+    def __init__(self, script: Script, topic: str, look: Callable[[bytes], None] | None) -> None:
         self._script = script
         self._topic = topic
+        self._look = look
         script.connected(topic)
 
     async def recv(self, decode: bool | None = None) -> bytes:
         assert decode is False
         await asyncio.sleep(0)
-        return self._script.frame(self._topic)
+        frame = self._script.frame(self._topic)
+        if self._look is not None:
+            self._look(frame)
+        return frame
 
     async def close(self) -> None:
         return

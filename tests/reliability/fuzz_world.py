@@ -42,8 +42,10 @@ from src.model.facts import (
 from src.records.journal import Entry
 from src.records.store import RECORDED, Store
 from src.records.tables import METADATA
-from src.venues.extended import streams
+from src.venues.extended import client, wire
+from src.venues.extended.levels import AT_ONCE, ONE_BY_ONE
 from src.venues.extended.past import Past
+from src.venues.extended.values import UNREADABLE
 from src.venues.extended.venue import Endpoints, ExtendedVenue
 from tests.reliability.fuzz_judge import Broken, Judge, check_words, hold
 from tests.reliability.fuzz_lines import Http, Line
@@ -151,7 +153,7 @@ class World:
             self._streams[name] = dial.get(name, self.venue.account)()
             self.hear(StreamUp(time=self.now(), market="" if name == "account" else BTC, stream=stream))
         try:
-            with patch.object(streams, "_Connect", self._connect):
+            with patch.dict(client.LIBRARIES, {client.chosen: self._connect}):
                 fact = await anext(self._streams[name])
         except STREAM_ERRORS as error:
             self.ended += 1
@@ -166,7 +168,20 @@ class World:
 
     async def _connect(self, url: str, **options: Any) -> Line:
         assert options["compression"] is None and options["max_size"] <= 16 * 2**20
-        return Line(self.script, next(topic for topic in ("mark", "index", "account", "orderbooks") if topic in url))
+        topic = next(topic for topic in ("mark", "index", "account", "orderbooks") if topic in url)
+        return Line(self.script, topic, self._compare if topic == "orderbooks" else None)
+
+    def _compare(self, frame: bytes) -> None:
+        """Both manners of reading a book agree: what the quick one takes, the exact one reads as the same."""
+        listing = self.venue._listings.get(BTC)
+        if listing is None:
+            return
+        try:
+            quick = wire._read_book(frame, AT_ONCE, listing, 1)
+        except (*UNREADABLE, *STREAM_ERRORS):
+            return
+        exact = wire._read_book(frame, ONE_BY_ONE, listing, 1)
+        hold(quick == exact, f"read at once: {quick}; one by one: {exact}")
 
     # --- questions ---------------------------------------------------------------------------------------------------
 

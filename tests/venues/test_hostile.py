@@ -108,6 +108,39 @@ def test_money_that_does_not_fit_the_execution_is_complained_about(change: dict[
     assert (facts, complaint.partition(":")[0]) == ([], "fill row")
 
 
+@pytest.mark.parametrize("price", ["0.4", "0.00001", "1e-20"])
+def test_an_execution_whose_price_rounds_to_nothing_is_complained_about(price: str):
+    """At a tick of 1 it had a price of 0 ticks, by which the mark-out a second later was divided."""
+    row = {"market": "BTC-USD", "id": 1, "side": "BUY", "price": price, "qty": "0.001"}
+    facts, complaint = wire.rows([row], wire.fill, {"BTC-USD": BTC}, 1)
+    assert (facts, complaint.partition(":")[0]) == ([], "fill row")
+
+
+@pytest.mark.parametrize("amount", ["0.01e-26", "1e-19", "1000000000", "-1e9", "1.0000000000000000000000000000001"])
+def test_an_amount_that_books_cannot_add_up_exactly_is_complained_about(amount: str):
+    """Of 28 digits nine stand before the point and eighteen behind it; zeros at the end cost nothing."""
+    row = {"market": "BTC-USD", "id": 1, "side": "LONG", "fundingFee": amount, "fundingRate": "0.001"}
+    facts, complaint = wire.rows([row], wire.funding, {"BTC-USD": BTC}, 1)
+    assert (facts, complaint.partition(":")[0]) == ([], "funding row")
+    fine = row | {"fundingFee": "999999999.123456789012345678" + "0" * 12}
+    assert not wire.rows([fine], wire.funding, {"BTC-USD": BTC}, 1)[1]
+
+
+@pytest.mark.parametrize("key", ["seq", "ts"])
+def test_a_number_of_four_thousand_digits_is_told_in_forty(key: str):
+    """It is an integer to Python, and went into the log as it was."""
+    frames = {
+        "book": {"type": "SNAPSHOT", "ts": 1, "seq": 1, "data": {"m": "BTC-USD"}},
+        "other": {"seq": 1, "data": {}},
+    }
+    for name, frame in frames.items():
+        if key in frame:
+            body = json.dumps(frame | {key: "@"}).replace('"@"', "1" * 4_000).encode()
+            with pytest.raises(Malformed) as error:
+                wire.read_book(body, BTC, 1) if name == "book" else wire.read_account(body, {}, 1)
+            assert len(str(error.value)) < 200
+
+
 def test_nothing_is_nested_deeper_than_32():
     """33 levels are refused whatever they are made of; brackets inside a text are no levels."""
     assert decode(b"[" * 32 + b"]" * 32)

@@ -25,6 +25,8 @@ _MOST_WORD = 200
 _MOST_DEPTH = 32  # of a message that is not typed; the venue's have 5
 _HEX = re.compile(r"(0x)?[0-9a-fA-F]{1,64}", re.ASCII)
 _FIELD = 2**251 + 17 * 2**192 + 1  # what is hexadecimal at this venue is an element of the Stark field
+_MOST_MONEY = 10**9
+_LEAST_MONEY = Decimal("1e-18")
 _LEAST_MILLIS = 10**11  # a stamp below is in seconds: the documentation mixes the two
 
 
@@ -47,6 +49,16 @@ def decimal(value: object) -> Decimal:
     number = Decimal(text)
     if abs(number.adjusted()) > _MOST_EXPONENT:
         raise Malformed(f"absurd number: {clean(text, 40)!r}")
+    return number
+
+
+def money(number: Decimal) -> Decimal:
+    """Return *number* if it is an amount that books add up exactly: below 1e9 dollars, 18 decimals at most.
+
+    Decimal arithmetic keeps 28 digits; what has more would be rounded, and no identity of the books would hold again.
+    """
+    if abs(number) >= _MOST_MONEY or number != number.quantize(_LEAST_MONEY):
+        raise Malformed(f"absurd amount: {clean(str(number), 40)}")
     return number
 
 

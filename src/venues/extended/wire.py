@@ -39,6 +39,7 @@ from src.venues.extended.values import (
     decimal,
     decode,
     identifier,
+    money,
     nanoseconds,
     need,
     unreadable,
@@ -46,6 +47,7 @@ from src.venues.extended.values import (
 
 F = TypeVar("F")
 
+_MOST_SEQ = 2**63 - 1
 _MOST_LEVELS = 50_000  # per side; the live book has about 3,000
 
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
@@ -95,8 +97,9 @@ def _read_book(frame: bytes, manner: Manner, listing: Listing, now: int) -> Fram
     data, market, kind = message.data, listing.instrument.market, message.type
     if data is None:
         raise Disconnected(f"error message: {clean(message.error or message.status)}")
-    if data.m != market or not 0 <= message.ts < MOST_MILLIS:
-        raise Malformed(f"a book message for {clean(data.m, 40)!r} at {message.ts} on the stream of {market}")
+    if data.m != market or not 0 <= message.ts < MOST_MILLIS or not 0 <= message.seq <= _MOST_SEQ:
+        what = f"{clean(data.m, 40)!r} at {clean(message.ts, 40)}, number {clean(message.seq, 40)}"
+        raise Malformed(f"a book message for {what} on the stream of {market}")
     bids, asks = data.b or [], data.a or []
     if len(bids) > _MOST_LEVELS or len(asks) > _MOST_LEVELS:
         raise Malformed(f"a book of more than {_MOST_LEVELS} levels a side")
@@ -206,9 +209,10 @@ def order(row: Row, listing: Listing, now: int) -> OrderUpdate:
 def fill(row: Row, listing: Listing, now: int) -> Fill:
     """Read one of our executions. The external id is on the stream (``externalOrderId``); by REST it may be empty."""
     price, size = decimal(need(row, "price")), decimal(need(row, "qty"))
-    value = decimal(row["value"]) if row.get("value") is not None else price * size
-    fee = decimal(row.get("fee") or 0)
-    if price <= 0 or size <= 0 or abs(value - price * size) * 100 > value or abs(fee) > value:
+    value = money(decimal(row["value"]) if row.get("value") is not None else price * size)
+    fee, ticks = money(decimal(row.get("fee") or 0)), listing.prices.nearest(price)
+    # Off the grid a price may be, but not so that it rounds to nothing: edges are measured in shares of it.
+    if ticks <= 0 or size <= 0 or abs(value - price * size) * 100 > value or abs(fee) > value:
         raise Malformed(f"an execution of {size} at {price}, worth {value}, fee {fee}")
     return Fill(
         time=now,
@@ -217,7 +221,7 @@ def fill(row: Row, listing: Listing, now: int) -> Fill:
         order_id=identifier(row.get("externalOrderId") or row.get("externalId")),
         venue_id=identifier(row.get("orderId")),
         side=_side(row),
-        price=listing.prices.nearest(price),
+        price=ticks,
         size=listing.sizes.exact(size),
         value_usd=value,
         fee_usd=fee,
@@ -260,7 +264,7 @@ def funding(row: Row, listing: Listing, now: int) -> FundingPaid:
     The sign of ``fundingFee`` is documented nowhere, so it is taken from what is: at a positive rate longs pay. Only
     where rate or side say nothing does the venue's own sign stand (positive: received).
     """
-    fee, rate = decimal(need(row, "fundingFee")), decimal(row.get("fundingRate") or 0)
+    fee, rate = money(decimal(need(row, "fundingFee"))), decimal(row.get("fundingRate") or 0)
     direction = -rate * _POSITION_SIGNS.get(str(row.get("side")), 0)
     return FundingPaid(
         time=now,
@@ -285,7 +289,7 @@ def _envelope(frame: bytes) -> Row:
 
 def _seq(message: Row) -> int:
     seq = need(message, "seq")
-    if not isinstance(seq, int) or isinstance(seq, bool):
+    if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq <= _MOST_SEQ:
         raise Malformed(f"sequence number {clean(seq, 40)!r}")
     return seq
 

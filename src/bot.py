@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+import structlog
 from rich.console import Console
 
 from src.config import Config, Credentials, load, load_credentials
@@ -25,7 +26,7 @@ from src.engine.risk import LossState, TradingState, Trip
 from src.model.errors import ConfigError, Halt, Withheld
 from src.model.snapshot import DeskView
 from src.model.summary import Summary
-from src.records.heartbeat import Heartbeat
+from src.records.heartbeat import Heartbeat, look
 from src.records.journal import FileJournal, fills_in
 from src.records.lock import lock_account
 from src.records.state import StateFile
@@ -49,10 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the verb in *arguments* and return the exit code; every refusal is one sentence on the error stream."""
     options = _parser().parse_args(arguments)
     try:
-        if (options.verb == "replay") != (options.journal is not None):
-            raise ConfigError("replay", "goes with the one journal to replay: a file of it, or its folder.")
-        if options.once and options.verb != "guard":
-            raise ConfigError("--once", "goes with guard.")
+        _check_verb(options)
         if options.verb == "replay":
             return _replay(options.journal)
         if options.verb == "simulate":
@@ -64,9 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(str(halt), FAILED)
 
 
+def _check_verb(options: argparse.Namespace) -> None:
+    if (options.verb == "replay") != (options.journal is not None):
+        raise ConfigError("replay", "goes with the one journal to replay: a file of it, or its folder.")
+    if options.once and options.verb != "guard":
+        raise ConfigError("--once", "goes with guard.")
+    if options.because is not None and (options.verb != "clear-halt" or not options.because.strip()):
+        raise ConfigError("--because", "goes with clear-halt, and says what you found.")
+
+
 def _with_config(config: Config, options: argparse.Namespace) -> int:
     if options.verb == "clear-halt":
-        return _clear_halt(config)
+        return _clear_halt(config, options.because)
     if options.verb == "guard":
         return _guard(config, once=options.once)
     _check_mode(config, options)
@@ -103,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--for", dest="for_sec", type=_seconds, metavar="SECONDS", help="end by itself after this time")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the final summary as JSON to FILE")
     parser.add_argument("--live", action="store_true", help="needed for mode mainnet: yes, trade with real money")
+    parser.add_argument(
+        "--because", metavar="TEXT", help="clear-halt: what you found; without it the halt is only told"
+    )
     parser.add_argument("--once", action="store_true", help="guard: cancel every order of the account now, and check")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="simulate: the first seed, default 1")
     parser.add_argument("--seeds", type=int, default=1, metavar="M", help="simulate: so many seeds, default 1")
@@ -141,10 +151,25 @@ def _credentials(config: Config) -> Credentials:
     return load_credentials(Path(".env"), os.environ)
 
 
-def _clear_halt(config: Config) -> int:
-    state = StateFile(_folder(config, _credentials(config).vault) / "state.json")
-    reason = state.clear_halt()
-    print(f"Cleared the halt: {reason}" if reason else "Trading was not halted; nothing to clear.")
+def _clear_halt(config: Config, because: str | None) -> int:
+    """Tell why trading was halted; clear it only in a second step that gives a reason, and never under a running bot,
+    which would write its halt again.
+    """
+    credentials = _credentials(config)
+    folder = _folder(config, credentials.vault)
+    state = StateFile(folder / "state.json")
+    if not (halt := state.state.halt):
+        print("Trading was not halted; nothing to clear.")
+        return DONE
+    if look(folder).held:
+        raise Halt("the bot still runs; stop it first, then clear the halt")
+    if because is None:
+        return _say(f'Trading is halted: {halt}. When that is settled: clear-halt --because "what you found".', FAILED)
+    recent = logs.configure(path=folder / "bot.log", level="INFO", secrets=_secrets(credentials), screen=True)
+    structlog.get_logger().warning("halt cleared", halt=halt, because=because)
+    recent.close()
+    state.clear_halt()
+    print(f"Cleared the halt: {halt}")
     return DONE
 
 

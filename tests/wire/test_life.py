@@ -115,7 +115,9 @@ def test_a_second_bot_on_the_same_account_is_refused(tmp_path):
 
 
 def test_a_loss_beyond_the_limit_halts_and_stays_halted_until_cleared(tmp_path):
-    """A daily loss of a cent: every quote goes, exit 3, the next start refuses, clear-halt allows it again."""
+    """A daily loss of a cent: every quote goes, exit 3, the next start refuses. It is cleared in two steps with a
+    reason, which is logged, and not under the running bot.
+    """
     risk = {"max_daily_loss_usd": 0.01, "max_drawdown_usd": 0.01}
     with sandbox() as exchange:
         path = config(tmp_path, exchange, risk=risk | {"max_total_position_usd": 4000, "max_net_position_usd": 2000})
@@ -123,6 +125,8 @@ def test_a_loss_beyond_the_limit_halts_and_stays_halted_until_cleared(tmp_path):
             log = tmp_path / "data" / "demo" / "state.json"
             eventually(lambda: log.exists() and json.loads(log.read_text())["halt"] != "", within=60, what="the halt")
             eventually(lambda: not exchange.open_orders(), within=5, what="every quote to go")
+            code, _, err = run_bot("clear-halt", "--because", "no patience", "--config", path)
+            assert (1, "the bot still runs; stop it first, then clear the halt\n") == (code, err)
             bot.terminate()
             _, err = bot.communicate(timeout=15)
 
@@ -130,8 +134,13 @@ def test_a_loss_beyond_the_limit_halts_and_stays_halted_until_cleared(tmp_path):
         assert "max_daily_loss_usd" in err or "max_drawdown_usd" in err
         code, _, err = run_bot("--config", path)
         assert (1, True) == (code, "clear-halt" in err)
-        code, out, _ = run_bot("clear-halt", "--config", path)
+        code, _, err = run_bot("clear-halt", "--config", path)
+        assert (1, True) == (code, "Trading is halted: " in err and "--because" in err)
+        code, out, _ = run_bot("clear-halt", "--because", "a limit of one cent", "--config", path)
         assert (0, True) == (code, out.startswith("Cleared the halt"))
+        assert '"because": "a limit of one cent"' in (tmp_path / "data/demo/bot.log").read_text()
+        code, out, _ = run_bot("clear-halt", "--config", path)
+        assert (0, "Trading was not halted; nothing to clear.\n") == (code, out)
 
 
 def test_no_secret_is_in_anything_that_was_written(tmp_path):

@@ -23,7 +23,7 @@ L1 L3  after the faults: two-sided quotes again, and no order in doubt (``run`` 
 
 ``closer`` judges finer points of I3, I6, I7, I9, I10, I12, I13, I17, and of L2 that the timer never fires in calm
 times. Measured, not judged: the rest of L2, the share of the calm end with quotes on both sides.
-Not judged: I18 (the bot has no throttle of fills), I19 but for what I1 sees after a stall, I20, I21.
+Not judged: I18 (the engine halts by itself), I19 but for what I1 sees after a stall, I20, I21.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from src.simulation.court import Violation
 
 __all__ = ("JUDGED", "Truth", "Violation")
 
-JUDGED = (*(f"I{number}" for number in range(1, 18)), "L1", "L3")
+JUDGED = (*(f"I{number}" for number in range(1, 18)), "L1", "L2", "L3")
 
 
 class Truth(Closer):

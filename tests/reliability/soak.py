@@ -124,7 +124,7 @@ def complaints(figures: dict[str, Any]) -> list[str]:
     if figures["threads"][-1] - figures["threads"][0] > 1:  # the one that packs old journals comes and goes
         said.append("threads have grown")
     if figures["exit"] != 0:
-        said.append(f"the bot ended with status {figures['exit']}")
+        said.append(f"the bot ended with status {figures['exit']}: {figures['reason']}")
     if figures["errors"]:
         said.append(f"{figures['errors']} errors in its log")
     return said
@@ -136,6 +136,7 @@ def soak(minutes: float, rate: float, folder: Path) -> dict[str, Any]:
         samples, status = watch(config(folder, exchange, risk=RISK), minutes * 60, folder / "bot.txt")
     kinds = heard(folder / "data" / "demo" / "journal")
     log = (folder / "data" / "demo" / "bot.log").read_text()
+    summary = folder / "bot.json"
     warm_up = min(WARM_UP_MINUTES, minutes / 3) * 60
     return {
         "minutes": minutes,
@@ -147,7 +148,8 @@ def soak(minutes: float, rate: float, folder: Path) -> dict[str, Any]:
         "orders_sent": kinds["Answer"],
         **judged(samples, warm_up),
         "warm_up_minutes": round(warm_up / 60, 1),
-        "errors": log.count('"level":"error"') + log.count("Traceback"),
+        "errors": sum(json.loads(line)["level"] in ("error", "critical") for line in log.splitlines()),
+        "reason": json.loads(summary.read_text())["reason"] if summary.exists() else "no summary",
         "exit": status,
     }
 

@@ -46,7 +46,7 @@ def test_too_few_samples_are_refused():
 
 
 def fine(samples: list[Sample]) -> list[str]:
-    return complaints(judged(samples, 600) | {"exit": 0, "errors": 0})
+    return complaints(judged(samples, 600) | {"exit": 0, "errors": 0, "reason": ""})
 
 
 def test_what_stays_is_no_complaint_and_what_grows_is():
@@ -59,8 +59,8 @@ def test_what_stays_is_no_complaint_and_what_grows_is():
 def test_a_bot_that_ends_badly_is_a_complaint():
     """Its exit status and the errors in its log are told."""
     steady = judged(growing(0.0), 600)
-    assert complaints(steady | {"exit": 3, "errors": 2}) == [
-        "the bot ended with status 3",
+    assert complaints(steady | {"exit": 3, "errors": 2, "reason": "why"}) == [
+        "the bot ended with status 3: why",
         "2 errors in its log",
     ]
 

@@ -1,4 +1,4 @@
-"""The local exchange with a crowd that lives *rate* times as fast, and a book stream that tells it as often.
+"""The local exchange with makers that move *rate* times as often, and a book stream that tells it as often.
 
 ``python -m tests.reliability.soak_exchange --rate 10``: two markets; says where it is as ``src.sandbox`` does, and ends
 when its standard input ends.
@@ -25,15 +25,17 @@ from src.sandbox.params import SandboxParams
 from src.sandbox.server import running
 
 DEPOSIT = Decimal(1_000_000)
-_RATES = tuple(name for name in CrowdParams.__struct_fields__ if name.endswith("_per_sec") and name != "jumps_per_sec")
+_RATES = ("quotes_per_sec", "pulls_per_sec")
 _TIMES = ("lag_sec", "life_sec")
 
 
 def hurried(rate: float) -> CrowdParams:
-    """Return the demo's crowd, every deed *rate* times as frequent and every order as short-lived."""
+    """Return the demo's crowd whose makers are *rate* times as busy; takers trade as ever, for the bot halts when it is
+    executed too often.
+    """
     faster = {name: getattr(DEMO, name) * rate for name in _RATES}
     shorter = {name: getattr(DEMO, name) / rate for name in _TIMES}
-    return msgspec.structs.replace(DEMO, **faster, **shorter, cluster_decay=DEMO.cluster_decay * rate)
+    return msgspec.structs.replace(DEMO, **faster, **shorter)
 
 
 def busy_floor(rate: float, *, now: int, seed: int = 1) -> Floor:

@@ -75,7 +75,7 @@ def test_the_kernel_tells_what_a_process_needs():
     assert seen.files >= 3
 
 
-def trades(rate: float) -> int:
+def changes(rate: float) -> int:
     """Return how many changes of the first book a minute of the crowd brings."""
     floor = busy_floor(rate, now=0)
     market = floor.exchange.listings[0].instrument.market
@@ -89,8 +89,8 @@ def trades(rate: float) -> int:
 
 
 def test_a_hurried_crowd_does_ten_times_as_much():
-    """Ten times the rates, a tenth of the lives; at least five times as many levels change in a minute."""
+    """Ten times the quotes, a tenth of their lives, takers as ever; at least five times as many levels change."""
     assert hurried(10).quotes_per_sec == pytest.approx(10 * DEMO.quotes_per_sec)
     assert hurried(10).life_sec == pytest.approx(DEMO.life_sec / 10)
-    assert hurried(10).volatility == DEMO.volatility
-    assert trades(10) > 5 * trades(1) > 0
+    assert hurried(10).noise_per_sec == DEMO.noise_per_sec
+    assert changes(10) > 5 * changes(1) > 0

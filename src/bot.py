@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -313,9 +315,11 @@ def _check_writable(folder: Path) -> None:
 
 
 def _secrets(credentials: Credentials) -> list[str]:
-    """Return every form in which a key could show up in a text."""
-    private = credentials.private_key.get_secret_value()
-    forms = [private, private.removeprefix("0x"), str(int(private, 16)), credentials.api_key.get_secret_value()]
+    """Return every form in which a key could show up in a text: as given, as a number, in an address, in JSON."""
+    api_key, private = credentials.api_key.get_secret_value(), credentials.private_key.get_secret_value()
+    number, digits = int(private, 16), private.removeprefix("0x")
+    forms = {private, digits, digits.lower(), digits.upper(), f"{number:x}", f"{number:X}", str(number)}
+    forms |= {api_key, quote(api_key, safe=""), json.dumps(api_key)[1:-1]}
     return [form for form in forms if len(form) >= 6]
 
 

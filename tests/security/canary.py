@@ -6,18 +6,23 @@ line. Only the keys and the talkativeness are ours; all else is the program as a
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import runpy
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import structlog
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from src.runtime import logs  # noqa: E402 - the project must be found first
 from src.sandbox import accounts  # noqa: E402
+from src.venues.extended import rest  # noqa: E402
 
 # As long as real ones. The public key is the private one's, as the bot checks at the start.
 API_KEY = "canary+api/key=5f1c9e7a2b"
@@ -29,7 +34,8 @@ def main(told: str, program: str, *arguments: str) -> None:
     """Be *program* until it ends."""
     _plant()
     _watch(Path(told))
-    _make_talkative()
+    if program == "bot":  # the only one that has a log
+        _make_talkative()
     os.environ["CANARY_TOLD"] = told
     sys.argv = [program, *arguments]
     runpy.run_module(PROGRAMS[program], run_name="__main__")
@@ -82,6 +88,25 @@ def _make_talkative() -> None:
             logging.getLogger(name).setLevel(logging.DEBUG)
 
     logs._tame_libraries = untamed
+    headers = rest.private_headers
+
+    def careless(credentials: Any) -> dict[str, str]:
+        """Do what some libraries do at DEBUG: log the header and all that the key could be written as."""
+        number = int(PRIVATE_KEY, 16)
+        every = [
+            PRIVATE_KEY,
+            f"{number:x}",
+            f"{number:X}",
+            number,
+            API_KEY,
+            quote(API_KEY, safe=""),
+            json.dumps(API_KEY),
+        ]
+        logging.getLogger("aiohttp.client").debug("request with %s for %s", headers(credentials), every)
+        structlog.get_logger().debug("careless", headers=headers(credentials), every=every)
+        return headers(credentials)
+
+    rest.private_headers = careless
 
 
 if __name__ == "__main__":

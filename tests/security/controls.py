@@ -71,6 +71,8 @@ CONTROLS: dict[str, Control] = {
         "16 MiB, 32 levels, exponents to 30, 64 letters of a number; TLS verified, no redirect, no proxy",
         (
             f"{_PEER}::test_t13_",
+            "tests/wire/test_tls.py::test_a_venue_with_a_certificate_",
+            "tests/wire/test_tls.py::test_a_stream_with_a_wrong_certificate_",
             "tests/venues/test_hostile.py::test_nothing_is_nested",
             "tests/venues/test_streams.py::test_a_redirect_",
             f"{_FUZZ}frames.py::test_three_thousand_",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import subprocess
 import sys
 import zlib
@@ -11,14 +10,14 @@ import zlib
 import pytest
 from aiohttp import web
 
-from src.model.errors import Disconnected, Malformed, Unanswered
+from src.model.errors import Malformed, Unanswered
 from src.model.facts import BookSnapshot
 from src.venues.extended import wire
 from src.venues.extended.rest import Rest
 from src.venues.extended.streams import follow
 from src.venues.extended.values import decimal
-from tests.venues.loopback import KEYS, Exchange, exchange, listing
-from tests.venues.test_streams import book, until_it_ends, url
+from tests.venues.loopback import KEYS, exchange, listing
+from tests.venues.test_streams import book, url
 from tests.wire.processes import ROOT
 
 _PROBE = """
@@ -135,62 +134,3 @@ async def test_t13_the_key_follows_no_redirect():
                     await call
             await rest.close()
         assert elsewhere.asked == []
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A certificate for 127.0.0.1 that nobody but its maker vouches for."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subject = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
-    try:
-        subprocess.run(
-            [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                *subject,
-                "-keyout",
-                key,
-                "-out",
-                cert,
-            ],
-            check=True,
-            capture_output=True,
-        )
-    except FileNotFoundError:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    return context
-
-
-async def test_t13_a_certificate_nobody_vouches_for_is_refused(certificate: ssl.SSLContext):
-    """REST and streams: no request, and so no key, reaches the server behind it."""
-    script = Exchange({"GET /user/balance": {"balance": "1", "equity": "1"}}, {"/book": [book(1, "SNAPSHOT")]})
-    application = web.Application()
-    application.router.add_get("/stream.extended.exchange/v1/{path:.*}", script.stream)
-    application.router.add_route("*", "/{path:.*}", script.serve)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate)
-    await site.start()
-    try:
-        script.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-        rest = Rest(script.rest, KEYS)
-        await rest.open()
-        with pytest.raises(Unanswered, match="Certificate"):
-            await rest.get("/user/balance")
-        await rest.close()
-        stream = f"{script.url.replace('https', 'wss')}/stream.extended.exchange/v1/book"
-        _, error = await until_it_ends(follow([stream], lambda frame: wire.read_book(frame, listing(), 1), patience=9))
-        assert isinstance(error, Disconnected)
-        assert "CERTIFICATE_VERIFY_FAILED" in str(error)
-        assert script.asked == []
-    finally:
-        await runner.cleanup()

@@ -113,8 +113,13 @@ class Requests(Link):
         self._ears.at("sweep")
         await self._post(
             "sweep",
-            lambda: self._exchange.mass_cancel(ACCOUNT, markets=markets or (), everything=markets is None),
+            lambda: self._sweep(markets),
         )
+
+    def _sweep(self, markets: Sequence[str] | None) -> None:
+        if self.dead:
+            self._world.ghost_sweep = self._exchange.now
+        self._exchange.mass_cancel(ACCOUNT, markets=markets or (), everything=markets is None)
 
     async def arm(self, seconds: int) -> None:
         self._plant("arm")

@@ -134,6 +134,7 @@ class World:
         self.trace: deque[tuple[int, str, tuple[Any, ...]]] = deque(maxlen=_TRACE)
         self.clock_offset = 0.0  # ours minus the venue's, seconds, of the next run
         self.lied_until = 0  # ns: so long the bot may believe in a timer that was acknowledged and not armed
+        self.ghost_sweep = 0  # ns: when a mass-cancel of a run that is over has landed
         self.untold = False  # what happens now is not told to the account
         self.listeners: list[Callable[[Private, int], None]] = []
         self.matching: deque[tuple[int, int]] = deque()  # (when, venue id) of accepted orders, first in first out

@@ -197,8 +197,8 @@ def test_a_deliberate_defect_is_caught(
 
 @pytest.mark.parametrize("schedule", [LOST_ANSWERS[0], LATE_CANCELS[0], LATE_ARMS[0], NO_SWITCH[0]])
 def test_without_the_defect_the_same_faults_do_no_harm(schedule: Schedule):
-    """Answers lost in silence are harmless to a bot that asks, cancels done long after they were acknowledged to one that
-    waits for the stream, an arming that lands 7 s late to one that counts what was confirmed, and a switch never armed
-    to one that has seen no proof.
+    """Answers lost in silence are harmless to a bot that asks, cancels done long after they were acknowledged to one
+    that waits for the stream, an arming that lands 7 s late to one that counts what was confirmed, and a switch never
+    armed to one that has seen no proof.
     """
     assert failures(simulate(schedule)) == []

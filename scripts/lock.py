@@ -18,6 +18,7 @@ LOCKS = {
     "test.txt": ["pyproject.toml", "--extra", "test"],
     "bench-sdk.txt": ["benchmarks/sdk.in"],
     "lock.txt": ["--group", "lock"],
+    "mutation.txt": ["pyproject.toml", "--extra", "test", "--group", "mutation"],
 }
 OPTIONS = [
     *("--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),

@@ -32,6 +32,7 @@ class Victim(Protocol):
     def tape(self) -> Tape: ...
 
     def stop(self, now: float) -> None: ...
+    def reduce(self) -> bool: ...
     def kill(self, torn_ms: float) -> None: ...
 
 
@@ -154,6 +155,8 @@ class Injector:
             return self._trade_by_hand(told=True)
         if fault.scope == "order":
             return self._send_by_hand("")
+        if fault.scope == "reduce":
+            return self._victim is not None and self._victim.reduce()
         return self._cancel_one(told=True)
 
     def _trade_by_hand(self, *, told: bool) -> bool:

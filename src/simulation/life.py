@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from src.model.facts import Fill
+from src.model.facts import Command, Fill
 from src.model.summary import Summary
 from src.records.journal import Entry
 from src.runtime.house import House
@@ -56,6 +56,14 @@ class Life:
         """Ask it to end, as Ctrl-C does."""
         self.told_to_end = now if self.told_to_end is None else self.told_to_end
         self.house.stop()
+
+    def reduce(self) -> bool:
+        """Command it to do nothing but shrink positions; return whether it could hear that."""
+        desk = self.house.desk
+        if desk is None:
+            return False
+        desk.apply(Command(time=self.house.clock.now(), verb="reduce", reason="by hand"))
+        return True
 
     def kill(self, torn_ms: float) -> None:
         """End it where it stands: nothing of it reaches the world or the disk any more."""

@@ -13,9 +13,10 @@ endif
 STAMP := $(VENV)/installed.txt
 LOCK_STAMP := .venv-lock/installed.txt
 SDK_STAMP := .venv-sdk/installed.txt
+MUTATION_STAMP := .venv-mutation/installed.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test simulate lint bench reliability drills soak mutants format lock schema readme clean
+.PHONY: help env run test simulate lint bench reliability drills soak mutants mutation format lock schema readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,14 @@ lint: env ## check style, types and the arrows between rooms
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy --strict src scripts
 	$(BIN)/lint-imports
+
+mutation: $(MUTATION_STAMP) ## mutation scores of the modules on which money depends, e.g. make mutation ARGS="--only pnl"
+	$(dir $(MUTATION_STAMP))$(notdir $(BIN))/python -m tests.reliability.mutation $(ARGS)
+
+$(MUTATION_STAMP): requirements/mutation.txt
+	$(PYTHON) -m venv --clear $(dir $@)
+	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --quiet --require-hashes -r requirements/mutation.txt
+	@cp requirements/mutation.txt $@
 
 mutants: env ## break the bot in every known way and see the simulation notice it, e.g. make mutants ARGS="--jobs 4"
 	$(BIN)/python -m tests.reliability.mutants $(ARGS)
@@ -86,4 +95,4 @@ $(LOCK_STAMP): requirements/lock.txt
 	@cp requirements/lock.txt $@
 
 clean: ## remove the environments and caches (never data/)
-	rm -rf .venv .venv-lock .venv-sdk .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-mutation .venv-sdk .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

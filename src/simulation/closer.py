@@ -1,7 +1,8 @@
 """The judge looks closer: at what a defect would change long before it does harm, or without ever doing any.
 
 =====  ==================================================================================================
-I3     an order's own expiry is no later than the settings say, so that it ends even where no timer fires
+I3     an order's own expiry is no later than the settings say, so that it ends even where no timer fires;
+       nothing lands after an orderly end has stopped the timer
 I6     within a run the state of trading never gets better
 I7     the spread of a fill is measured at the mid that was in force at its moment
 I9     orders leave a reserve of the allowance to cancels and the timer, and wait as long as a 429 says
@@ -24,6 +25,7 @@ from src.engine.market import Market
 from src.engine.risk import TradingState
 from src.model.actions import Action, Cancel, Place, Quote, Replace, Side
 from src.model.facts import AnyFact, Fill, MarkPrice, Opened
+from src.model.summary import Summary
 from src.runtime.canary import is_canary
 from src.runtime.house import House
 from src.runtime.rate import BURST, PLACE_RESERVE
@@ -50,11 +52,13 @@ class Closer(AtExchange, AtWire, AtBot):
     _began = 0
     _opened = False
     _lagged = False
+    _disarmed = False  # the last run ended in order and stopped the timer
     _blocked = (0.0, 0.0)  # from when until when a 429 forbids orders
     _urgent = 0.0  # requests of the last seconds that may use the reserve
 
     def enter(self, house: House | None, run: str = "") -> None:
         super().enter(house, run)
+        self._disarmed = self._disarmed and house is None
         self._worst, self._opened, self._lagged = 0, False, False
         self._began = self._world.now()
         self._blocked = (0.0, 0.0)
@@ -69,6 +73,8 @@ class Closer(AtExchange, AtWire, AtBot):
         super().accepted(request, order)
         if not self.is_ours(request.external_id) or is_canary(request.external_id):
             return
+        if self._disarmed:
+            self.violate("I3", f"{request.external_id} lands after an orderly end that has stopped the timer")
         if not request.post_only:
             self.violate("I10", f"{request.external_id} is not post-only")
         left = (request.expires - self._world.now()) / SEC
@@ -210,6 +216,12 @@ class Closer(AtExchange, AtWire, AtBot):
         lean_bps = (nearest[Side.BUY].price + nearest[Side.SELL].price - mid2) / mid2 * 1e4
         if lean_bps * (1 if held > 0 else -1) > _LEAN_BPS:
             self.violate("I10", f"{market.market}: {share:+.0%} of the limit held, the quotes lean {lean_bps:+.1f} bps")
+
+    def close(self, summary: Summary, *, healed: bool) -> None:
+        super().close(summary, healed=healed)
+        assert self._house is not None
+        stopped = self._world.exchange.deadline is None and self._house.deadman.armed_until == 0
+        self._disarmed = stopped and summary.open_orders_at_exit == 0
 
     # --- at the journal ----------------------------------------------------------------------------------------------
 

@@ -30,8 +30,8 @@ class Sandbox:
         self.control: str = told["control"]
 
     def state(self) -> dict[str, Any]:
-        """Return the exchange's truth."""
-        with urllib.request.urlopen(f"{self.control}/state", timeout=15) as answer:
+        """Return the exchange's truth; on a machine that has more to do than it can, it may take a while."""
+        with urllib.request.urlopen(f"{self.control}/state", timeout=100) as answer:
             told: dict[str, Any] = json.load(answer)
         return told
 

@@ -16,6 +16,8 @@ from src.model.facts import AnyFact, Balance, Command, Fill, Position, Stream, S
 SETTLE = 5 * SEC
 # Complete readings of the venue's fills after which a difference of positions is no longer a matter of time.
 READINGS = 2
+# Readings after which a difference of money is taken for a transfer that nobody told us of.
+EXPLAINED_WITHIN = 10
 # Rounding at the venue may cost this share of the volume traded (quant: alarm above 1e-6 of volume), and at least a
 # cent.
 REMAINDER_SHARE = Decimal("0.000001")
@@ -46,8 +48,11 @@ class Desk:
         self._transfer_ids: set[str] = set()
         self._unequal_since: int | None = None
         self._readings = 0  # complete ones of the venue's fills since positions began to differ
+        self._difference: dict[str, int] = {}  # of positions, when fills were read last
         self._unread = ""  # positions differ, and the venue could not yet be asked why
         self._remainder_since: int | None = None
+        self._remainder = Decimal(0)  # the latest, and how often the past was read without explaining it
+        self._unexplained = 0
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
@@ -172,12 +177,20 @@ class Desk:
         equity = self.equity_usd()
         if equity is not None and (trip := self.guard.update(now, equity)) is not None:
             self.trip(trip)
+        self._watch_money(now)
         for market in self.markets.values():
             if market.alarm:
                 self.trip(Trip(TradingState.HALTED, market.alarm, now))
         self._watch_positions(now)
         self._watch_remainder(now)
         return Trip(self.state, self.reason, now) if self.state is not before else None
+
+    def _watch_money(self, now: int) -> None:
+        """Look at what the venue itself still holds for us: a withdrawal is no loss, but it takes the margin away."""
+        held, least = self.venue_equity_usd(), self.limits.min_balance_usd
+        if held is not None and held < Decimal(str(least)) and not self.mismatches():
+            reason = f"the venue holds {held:.2f} USD for us, min_balance_usd is {least:.2f}"
+            self.trip(Trip(TradingState.REDUCING, reason, now))
 
     def _watch_positions(self, now: int) -> None:
         unequal = self.mismatches()
@@ -202,7 +215,11 @@ class Desk:
 
     def fills_read(self) -> None:
         """Note that the venue's fills of all markets have just been read and heard."""
-        self._readings += 1
+        difference = {name: (m.venue_position or 0) - m.position for name, m in self.markets.items()}
+        # A reading that explained a part, or during which more happened, proves nothing about the rest.
+        self._readings = self._readings + 1 if difference == self._difference else 1
+        self._difference = difference
+        self._unexplained += 1
 
     def _watch_remainder(self, now: int) -> None:
         remainder = self.remainder_usd()
@@ -211,12 +228,18 @@ class Desk:
             self._remainder_since = None
             self.warnings.pop("remainder", None)
             return
+        if remainder != self._remainder:
+            self._remainder, self._unexplained = remainder, 0
         if self._remainder_since is None:
             self._remainder_since = now
         if now - self._remainder_since > SETTLE:
             self.warnings["remainder"] = f"{remainder:+.6f} USD of the venue's balance is not explained by our books"
 
     def doubtful(self, now: int) -> bool:
-        """Return whether fills and funding should be read again: positions or money have disagreed for a moment."""
-        since = [moment for moment in (self._unequal_since, self._remainder_since) if moment is not None]
+        """Return whether fills and funding should be read again: positions or money have disagreed for a moment.
+
+        Money that the past does not explain however often it is read was moved by the operator: it stays a warning.
+        """
+        money = self._remainder_since if self._unexplained < EXPLAINED_WITHIN else None
+        since = [moment for moment in (self._unequal_since, money) if moment is not None]
         return any(now - moment > SEC for moment in since)

@@ -18,6 +18,7 @@ from src.engine.watchdog import Watchdog
 from src.model.actions import OrderState
 from src.model.errors import Rejected, Throttled, Unanswered
 from src.model.facts import AnyFact, Command, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
+from src.model.instrument import Fees
 from src.records.journal import Journal
 from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
@@ -55,6 +56,7 @@ class Account:
         cancel_foreign: bool = False,
         fired: Callable[[], None] = lambda: None,
         lines: Lines | None = None,
+        fees_fixed: tuple[Decimal | None, Decimal | None] = (None, None),
     ) -> None:
         self._desk = desk
         self._traders = traders
@@ -68,6 +70,7 @@ class Account:
         self._cancel_foreign = cancel_foreign
         self._fired = fired
         self._lines = lines or Lines()
+        self._fees_fixed = fees_fixed  # maker and taker rates that the configuration names
         self._hurry = asyncio.Event()
         self._turned_away = 0  # readings in a row that the venue refused to our key
         self.agreed = clock.now()  # when our books last agreed with the venue's
@@ -221,16 +224,27 @@ class Account:
             self.agreed = now
 
     async def _read_rules(self) -> None:
-        """Hear once a minute what has changed in the rules of our markets: steps, minimum sizes, closed or reopened."""
+        """Hear once a minute what has changed in the rules of our markets: steps, smallest sizes, fees, closed."""
         now = self._clock.now()
         if now - self._rules_read < RULES_EVERY:
             return
         self._rules_read = now
         await self._rate.take(Priority.QUERY, self._polling)
-        for name, rules in (await self._venue.instruments(list(self._traders))).items():
+        told = await self._venue.instruments(list(self._traders))
+        await self._rate.take(Priority.QUERY, self._polling)
+        rates = await self._venue.fees(list(self._traders))
+        for name, rules in told.items():
             market = self._traders[name].market
-            if rules != market.instrument:
-                self.hear(Rules(time=self._clock.now(), market=name, instrument=rules, fees=market.fees))
+            fees = self._in_force(rates.get(name, market.fees))
+            if fees != market.fees:
+                log.warning("fee rates changed", market=name, maker=str(fees.maker), taker=str(fees.taker))
+                self._venue.agree_fees({name: fees})  # else every order would be refused for offering too little
+            if (rules, fees) != (market.instrument, market.fees):
+                self.hear(Rules(time=self._clock.now(), market=name, instrument=rules, fees=fees))
+
+    def _in_force(self, told: Fees) -> Fees:
+        maker, taker = self._fees_fixed
+        return Fees(told.maker if maker is None else maker, told.taker if taker is None else taker)
 
     async def watch_account(self) -> None:
         """Look at equity, limits and alarms every second."""

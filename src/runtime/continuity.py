@@ -63,7 +63,7 @@ class Continuity:
         now = self._clock.now()
         gap, ahead = now - self._beaten, self._wall() - now
         set_by, self._ahead = ahead - self._ahead, ahead
-        if gap >= LAG:
+        if gap >= LAG or abs(set_by) > STEP:
             self._lagged = now
         if gap > PAUSE:
             self._beaten = now

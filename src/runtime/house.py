@@ -256,6 +256,7 @@ class House:
             tripped=self._trip,
             cancel_foreign=self.plan.foreign_orders == "cancel",
             fired=self._fired,
+            fees_fixed=(self.plan.maker_fee, self.plan.taker_fee),
             lines=self.lines,
         )
 

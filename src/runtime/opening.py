@@ -273,18 +273,27 @@ async def empty_book(venue: Venue, keep: frozenset[str] = frozenset()) -> list[O
 
 async def _cancel_round(venue: Venue, keep: frozenset[str], wait: float, patience: float) -> list[OrderUpdate] | None:
     """Cancel, then look what is left; None when the venue did not tell in *patience* seconds."""
-    try:
-        async with asyncio.timeout(patience if keep else HANGING):
-            await _cancel_open(venue, keep)
-    except (Unanswered, Throttled, Rejected, TimeoutError) as error:
-        log.warning("cancelling everything: no answer yet", reason=str(error) or "timeout")
+    await _tried(_cancel_open(venue, keep), patience if keep else HANGING, "cancelling everything: no answer yet")
     await asyncio.sleep(wait)
+    left = await _tried(venue.open_orders(), patience, "open orders not read")
+    return None if left is None else _except(left, keep)
+
+
+async def _tried(step: Awaitable[_Result], patience: float, failed: str) -> _Result | None:
+    """Return what came of *step*, or None. No error, not even one that nobody named, keeps the next step of the way
+    out from its turn.
+    """
     try:
         async with asyncio.timeout(patience):
-            return _except(await venue.open_orders(), keep)
-    except (Unanswered, Throttled, Rejected, TimeoutError) as error:
-        log.warning("open orders not read", reason=str(error) or "timeout")
-        return None
+            (outcome,) = await asyncio.gather(step, return_exceptions=True)
+    except TimeoutError:
+        outcome = TimeoutError("timeout")
+    if not isinstance(outcome, BaseException):
+        return outcome
+    if not isinstance(outcome, Exception):
+        raise outcome
+    log.warning(failed, reason=str(outcome) or type(outcome).__name__)
+    return None
 
 
 async def _cancel_open(venue: Venue, keep: frozenset[str]) -> None:

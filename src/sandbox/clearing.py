@@ -51,6 +51,10 @@ class Clearing:
         self._last_id += 1
         return self._last_id
 
+    def skip_ids(self, count: int) -> None:
+        """Let the next id be *count* larger than it would have been."""
+        self._last_id += count
+
     def account(self, number: int) -> TradingAccount:
         """Return the account; raises ``Refusal`` (1004) when there is none."""
         try:

@@ -86,6 +86,10 @@ class Closer(AtExchange, AtWire, AtBot):
         super().looked()
         if self.calm_since is None or self._world.exchange.deadline is not None or self._world.lied_until:
             return
+        house = self._house
+        halted = house is not None and house.desk is not None and house.desk.state is TradingState.HALTED
+        if house is None or halted or house.closing or house.canary.closed():
+            return  # nothing of ours stands, or the test lets the timer fire
         # A failed arming is tried again a third of the countdown later: until then the timer may still fire.
         if self._world.seconds() - self.calm_since > self._dead_man_sec / 3 + 2.0:
             self.violate("L2", "the venue's timer fires in calm times")

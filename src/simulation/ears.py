@@ -49,6 +49,10 @@ class Eyes(Protocol):
         """Hear that the account's dead-man timer is about to cancel the orders *names*."""
         ...
 
+    def stalled(self, seconds: float) -> None:
+        """Hear that nobody ran for so long."""
+        ...
+
     def looked(self) -> None:
         """Look at the exchange; called at every step."""
         ...

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from random import Random
 from typing import Protocol
 
 from src.model.actions import Side
 from src.runtime.canary import is_canary
 from src.sandbox.words import OrderRequest
+from src.simulation import mishaps
 from src.simulation.loop import Handle
 from src.simulation.plan import Fault
 from src.simulation.wire import Wire
@@ -17,9 +19,11 @@ from src.simulation.world import ACCOUNT, SEC, STRANGER, World
 _STATES = frozenset(
     (
         *("N2", "N3", "N4", "N5", "N6", "N7", "N8", "N9", "N10", "N11", "N12", "N14", "N15", "N16"),
+        *("N13", "V9", "V13", "P11", "S4"),
         *("V1", "V2", "V4", "V5", "V7", "V8", "V18", "V19", "V20", "V22", "V23", "V24", "V25", "V26", "V27", "V28"),
     )
 )
+_PLANTED = ("P1", "P10")  # they wait until their part of the bot comes by
 _FAR = Decimal("0.03")  # from mark: an order there rests
 
 
@@ -40,6 +44,8 @@ class Tape(Protocol):
     """Its journal."""
 
     failure: str
+
+    def flip(self, chance: Random) -> bool: ...
 
 
 class Injector:
@@ -65,6 +71,16 @@ class Injector:
             "D3": lambda fault: self._fail_journal("the journal's disk is too slow"),
             "H6": self._by_hand,
             "H9": self._stop_twice,
+            "V6": lambda fault: mishaps.leave_a_crumb(world, fault),
+            "V12": lambda fault: mishaps.change_fees(world, fault),
+            "V21": lambda fault: mishaps.enlarge_ids(world, fault),
+            "C2": lambda fault: mishaps.set_wall_clock(world, fault),
+            "C3": lambda fault: mishaps.suspend(world, fault),
+            "C4": lambda fault: mishaps.pass_midnight(world, fault),
+            "C5": lambda fault: mishaps.slip(world, fault),
+            "D2": lambda fault: self._lose(fault.strength),
+            "D8": self._flip,
+            "H7": lambda fault: mishaps.move_money(world, fault),
         }
 
     def enter(self, victim: Victim | None) -> None:
@@ -90,6 +106,7 @@ class Injector:
         for name in self._world.markets:
             exchange.set_status(name, "ACTIVE")
             exchange.set_smallest(name, _SMALLEST)
+        self._usual_fees()
         self._world.heal()
 
     def reached(self, point: str) -> None:
@@ -101,8 +118,13 @@ class Injector:
 
     def _begin(self, fault: Fault) -> None:
         kind, exchange = fault.kind, self._world.exchange
-        if kind in _STATES or (kind == "V11" and fault.scope == "price") or kind == "P1":
+        if kind == "V13" and fault.scope == "flip":
+            mishaps.flip_funding(self._world, fault)
+            self._did(fault)
+        elif kind in _STATES or (kind == "V11" and fault.scope == "price") or kind in _PLANTED:
             self._world.begin(fault)
+            if kind == "V9" and self._victim is not None:
+                self._victim.wire.cut("account")
         elif kind == "V3" and fault.scope != "MARKET":
             exchange.mode = fault.scope
             self._did(fault)
@@ -117,7 +139,7 @@ class Injector:
 
     def _end(self, fault: Fault) -> None:
         exchange = self._world.exchange
-        if fault.kind == "P1":
+        if fault.kind in _PLANTED:
             return  # it waits until its part of the bot comes by
         self._world.end(fault)
         if fault.kind == "V3" and fault.scope != "MARKET":
@@ -126,6 +148,12 @@ class Injector:
             exchange.set_status(self._market(fault), "ACTIVE")
         elif fault.kind == "V10":
             exchange.set_smallest(self._market(fault), _SMALLEST)
+        elif fault.kind == "V12":
+            self._usual_fees()
+
+    def _usual_fees(self) -> None:
+        for name in self._world.markets:
+            self._world.exchange.set_maker_fee(name, Decimal(0))
 
     def _did(self, fault: Fault) -> None:
         self._world.hit(fault.kind)
@@ -213,6 +241,18 @@ class Injector:
             return False  # counted when it comes true
         return self._kill()
 
+    def _lose(self, torn_ms: float) -> bool:
+        """Let the power fail: of the journal, what was written within *torn_ms* is lost."""
+        if self._victim is None:
+            return False
+        victim, self._victim = self._victim, None
+        victim.kill(torn_ms)
+        return True
+
+    def _flip(self, _fault: Fault) -> bool:
+        """Flip a bit in the journal's record of an execution, and end the run so that somebody reads it."""
+        return self._victim is not None and self._victim.tape.flip(self._world.chance) and self._lose(0.0)
+
     def _kill(self) -> bool:
         if self._victim is None:
             return False
@@ -233,7 +273,7 @@ class Injector:
         return self._stop(fault) and self._stop(fault)
 
     def _stall(self, fault: Fault) -> bool:
-        self._world.loop.stall(fault.strength)
+        self._world.stall(fault.strength)
         return True
 
     def _fail_journal(self, failure: str) -> bool:

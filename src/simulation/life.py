@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import msgspec
 
 from src.model.facts import Command, Fill
 from src.model.summary import Summary
-from src.records.journal import Entry
+from src.records.journal import Entry, fills_in
+from src.records.segments import sealed, segment_path
 from src.runtime.house import House
 from src.simulation.wire import Wire
 
@@ -18,6 +24,7 @@ class Tape:
         self.failure = ""
         self.entries: list[Entry] = []
         self.dead = False
+        self._read: list[Fill] | None = None  # what a damaged file still gives
 
     def append(self, entry: Entry) -> None:
         if not self.dead and not self.failure:
@@ -34,8 +41,20 @@ class Tape:
             self.entries.pop()
 
     def fills(self) -> list[Fill]:
-        """Return the executions in it."""
-        return [entry for entry in self.entries if isinstance(entry, Fill)]
+        """Return the executions that can be read in it."""
+        return [entry for entry in self.entries if isinstance(entry, Fill)] if self._read is None else self._read
+
+    def flip(self, chance: Random) -> bool:
+        """Write the executions as a journal does, flip one bit, and read them back; return whether there are any."""
+        lines = [bytearray(sealed(msgspec.json.encode(fill))) for fill in self.fills()]
+        if not lines:
+            return False
+        hurt = chance.choice(lines)
+        hurt[chance.randrange(len(hurt) - 1)] ^= 1 << chance.randrange(7)
+        with TemporaryDirectory() as folder:
+            segment_path(Path(folder), "r", 1).write_bytes(b"".join(lines))
+            self._read = fills_in(Path(folder))
+        return True
 
 
 class Life:

@@ -55,15 +55,28 @@ class Link(MemoryVenue):
         self._open: list[Line] = []
         self._frozen: tuple[float, dict[str, Any]] | None = None  # the replica's picture, and since when
         world.listeners.append(self._sent)
+        world.wires.append(self)
 
     def die(self) -> None:
         """Let nothing of this run reach the world any more."""
         self.dead = True
+        if self in self._world.wires:
+            self._world.wires.remove(self)
         if self._sent in self._world.listeners:
             self._world.listeners.remove(self._sent)
 
     async def close(self) -> None:
         self.die()
+
+    def cut(self, stream: str, market: str = "") -> bool:
+        """Close every open connection of *stream*; return whether there was one."""
+        found = False
+        for line in self._open:
+            if line.stream.value == stream and market in ("", line.market):
+                line.broken = f"the {stream} stream was cut"
+                line.news.set()
+                found = True
+        return found
 
     def _sent(self, event: Private, now: int) -> None:
         """Hear what has just happened to the account at the exchange."""
@@ -79,11 +92,12 @@ class Link(MemoryVenue):
             raise asyncio.CancelledError("the process has been killed")
 
     def _plant(self, where: str) -> None:
-        fault = self._world.fault("P1", where)
-        if fault is not None and fault.scope == where:
-            self._world.end(fault)
-            self._world.hit("P1")
-            raise Planted(f"planted in {where}")
+        for kind in ("P1", "P10"):
+            fault = self._world.fault(kind, where)
+            if fault is not None and fault.scope == where:
+                self._world.end(fault)
+                self._world.hit(kind)
+                raise Planted(f"planted in {where}")
 
     def _pump(self) -> None:
         self._world.pump()

@@ -125,8 +125,28 @@ ROWS: dict[str, Row] = {
     "D3": Row("the disk is too slow", per_hour=20),
     "H6": Row("an operator acts by hand", ("trade", "order", "cancel")),
     "H9": Row("told to end twice, at once", per_hour=30),
+    # What came later stands at the end: a seed's other faults stay as they were.
+    "N13": Row("no certificate is accepted", ("",), duration=(1, 20)),
+    "V6": Row("a taker leaves less than the smallest order", ("",), (1, 9), per_hour=120),
+    "V9": Row("the account's stream is refused for a while", ("",), duration=(2, 20)),
+    "V12": Row("the maker fee changes, or is a rebate", ("",), (-2, 4), (10, 60), 30),
+    "V13": Row("funding is told twice, late, or turns its sign", ("double", "late", "flip"), (2, 20), (10, 60)),
+    "V21": Row("ids jump beyond 64 bits", per_hour=6),
+    "C2": Row("the wall clock is set", ("",), (-7200, 7200), per_hour=30),
+    "C3": Row("the machine sleeps", ("",), (6, 45), per_hour=20),
+    "C4": Row("a day, a month or a year begins", per_hour=30),
+    "C5": Row("our clock falls behind, unseen", ("",), (1.5, 20), per_hour=20),
+    "D2": Row("the power fails: the journal loses its end", ("",), (50, 3_000), per_hour=20),
+    "D8": Row("a bit flips in the journal, and the process is killed", per_hour=20),
+    "H7": Row("money is paid in or taken out", ("",), (-300, 300), per_hour=20),
+    "P10": Row("a step of the way out fails as nobody expected", ("sweep", "orders", "disarm"), per_hour=20),
+    "P11": Row("waits are cancelled whose requests are under way", ("",), (0.1, 0.6), (2, 10)),
+    "S4": Row("the API key is refused", ("",), duration=(2, 40), per_hour=10),
 }
-CHANCES = frozenset(("N5", "N6", "N7", "N10", "N11", "N16", "V2", "V4", "V5", "V7", "V22"))  # strength: a probability
+MIDNIGHTS = (1_700_006_400, 1_709_251_200, 1_735_689_600)  # of a day, of 29 February, of New Year's Eve (UTC)
+CHANCES = frozenset(
+    ("N5", "N6", "N7", "N10", "N11", "N16", "V2", "V4", "V5", "V7", "V22", "P11")
+)  # strength: a probability
 _SHARE_ON = 0.35  # of the rows that exist in a seed's world
 
 
@@ -142,6 +162,12 @@ def draw(seed: int, seconds: float) -> Schedule:
             time += chance.expovariate(row.per_hour * force / 3600)
     faults.sort(key=lambda fault: fault.time)
     return Schedule(seed, seconds, _knobs(Random(f"knobs {seed}")), tuple(faults))
+
+
+def start_of(schedule: Schedule) -> float:
+    """Return when the world begins, in seconds since the epoch: such that the first C4 is a midnight."""
+    midnight = next((fault.time for fault in schedule.faults if fault.kind == "C4"), None)
+    return 1_700_000_000.0 if midnight is None else MIDNIGHTS[schedule.seed % len(MIDNIGHTS)] - midnight
 
 
 def _event(chance: Random, kind: str, row: Row, time: float) -> Fault:

@@ -23,6 +23,7 @@ from src.simulation.world import ACCOUNT, SEC
 
 PATIENCE = 5.0  # seconds after which the adapter gives a request up
 LONGEST_FLIGHT = 8.0  # the bot's own assumption is 10 s from its first question to its conclusion
+_PUBLIC = frozenset({"clock", "instruments", "names", "prices"})
 _READS = frozenset({"balance", "positions", "orders", "find"})
 
 _Answer = TypeVar("_Answer")
@@ -87,6 +88,10 @@ class Requests(Link):
 
     async def funding(self, market: str, since: int) -> list[FundingPaid]:
         views = await self._post("funding", lambda: self._exchange.funding_payments(ACCOUNT, market))
+        if views and self._world.strikes("V13", "double"):
+            views = [view for view in views for _ in range(2)]
+        if views and (late := self._world.strikes("V13", "late")):
+            views = [view for view in views if view.time <= self._world.now() - late.strength * SEC]
         return [self._told(translate(view, 0)) for view in views if view.time >= since]
 
     async def execute(self, action: Action, permit: Callable[[], str | None]) -> str:
@@ -122,7 +127,7 @@ class Requests(Link):
         self._exchange.mass_cancel(ACCOUNT, markets=markets or (), everything=markets is None)
 
     async def arm(self, seconds: int) -> None:
-        self._plant("arm")
+        self._plant("arm" if seconds else "disarm")
         await self._post("arm", lambda: self._arm(seconds))
         self._ears.at("arm")
 
@@ -160,13 +165,19 @@ class Requests(Link):
             self._live()
         if world.strikes("N12"):
             raise Unanswered("the name was not resolved")
+        if world.strikes("N13"):
+            raise Unanswered("ClientConnectorCertificateError: certificate has expired")
         self._ears.requested(verb)
         reply: asyncio.Future[_Answer] = world.loop.create_future()
         self._send(verb, deed, reply, about)
         if action is not None:
             self._ears.at("sent")
             self._live()
+        waiting = asyncio.current_task()
+        assert waiting is not None
         try:
+            if action is not None and waiting.get_name().startswith("send ") and world.strikes("P11"):
+                world.loop.call_soon(waiting.cancel)  # as a shutdown or a careless timeout would
             async with asyncio.timeout(PATIENCE):
                 answer = await reply
         except TimeoutError:
@@ -223,6 +234,8 @@ class Requests(Link):
         writes = verb in ("place", "replace", "cancel", "sweep")
         if (limit := world.over_limit()) is not None:
             raise Throttled(limit)
+        if verb not in _PUBLIC and world.strikes("S4"):
+            raise Rejected("401", "unauthorized")
         if world.strikes("V2", "arm" if verb == "arm" else "write" if writes else "read"):
             raise Throttled(round(world.chance.uniform(0.5, 4.0), 2))
         if writes and verb != "sweep" and (fault := world.strikes("V1")) is not None:

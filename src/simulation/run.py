@@ -14,7 +14,7 @@ from src.model.actions import OrderState, Side
 from src.model.facts import Opened
 from src.simulation.life import Life
 from src.simulation.loop import VirtualLoop, run_virtual
-from src.simulation.plan import Schedule
+from src.simulation.plan import Schedule, start_of
 from src.simulation.runs import LOOK_SEC, Runs
 from src.simulation.settings import config_hash, quiet, shrunk
 from src.simulation.truth import Violation
@@ -211,5 +211,5 @@ def simulate(
             return await simulation.go()
 
     with shrunk(schedule.knobs), suppress(asyncio.CancelledError):
-        return run_virtual(go(), seed=schedule.seed)
+        return run_virtual(go(), start=start_of(schedule), seed=schedule.seed)
     raise AssertionError("a simulation was cancelled")

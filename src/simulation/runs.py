@@ -60,7 +60,8 @@ class Runs:
         tape, name = self._tape(), f"r{len(self.tapes)}"
         start = self.world.now() + round(self.world.clock_offset * SEC)
         self.world.clock_offset = 0.0  # noticed and put right after this start
-        clock = Clock(start)
+        slipped = self.world.slipped
+        clock = Clock(start, lambda: self.world.loop.time() - (self.world.slipped - slipped))
         wire = self._wire(clock.now, Random(f"wire {self.schedule.seed} {name}"))
         journalled = [fill for old in self.tapes for fill in old.fills()]
         self.tapes.append(tape)
@@ -74,6 +75,7 @@ class Runs:
             loss=self.losses,
             tripped=lambda trip: None if wire.dead else self._tripped(trip),
             config_hash=config_hash(self.plan),
+            wall=lambda: self.world.now() + round(self.world.wall_offset * SEC),
             losses=lambda losses: None if wire.dead else self._remember(losses),
         )
         life = self.life = Life(house, wire, tape, name, self.world.seconds())

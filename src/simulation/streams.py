@@ -22,16 +22,6 @@ _FULL = 60 * SEC
 class Streams(Link):
     """The streams of one run."""
 
-    def cut(self, stream: str, market: str = "") -> bool:
-        """Close every open connection of *stream*; return whether there was one."""
-        found = False
-        for line in self._open:
-            if line.stream.value == stream and market in ("", line.market):
-                line.broken = f"the {stream} stream was cut"
-                line.news.set()
-                found = True
-        return found
-
     async def book(self, market: str) -> AsyncIterator[AnyFact | None]:
         line = await self._dial(Stream.BOOK, market)
         watch = self._exchange.watch(market)
@@ -175,6 +165,10 @@ class Streams(Link):
             await asyncio.sleep(self._latency())
         if world.strikes("N12"):
             raise Unanswered("the name was not resolved")
+        if world.strikes("N13"):
+            raise Disconnected("SSLCertVerificationError: certificate has expired")
+        if stream is Stream.ACCOUNT and world.strikes("V9"):
+            raise Disconnected("InvalidStatus: server rejected WebSocket connection: HTTP 401")
         line = Line(stream, market)
         if (fault := world.fault("N4")) is not None and fault.scope == stream.value:
             line.until = world.seconds() + fault.strength

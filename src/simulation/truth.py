@@ -21,20 +21,21 @@ I17    the bot's lists stay within bounds
 L1 L3  after the faults: two-sided quotes again, and no order in doubt (``run`` asks when)
 =====  ==================================================================================================
 
-``closer`` judges finer points of I3, I6, I7, I9, I10, I12, I13, I17, and of L2 that the timer never fires in calm
-times. Measured, not judged: the rest of L2, the share of the calm end with quotes on both sides.
-Not judged: I18 (the engine halts by itself), I19 but for what I1 sees after a stall, I20, I21.
+``pace`` judges I18, I19 and the days of I7, ``closer`` finer points of I3, I6, I7, I9, I10, I12, I13, I17, and of L2
+that the timer never fires in calm times. Measured, not judged: the rest of L2, the share of the calm end with quotes on
+both sides.
+Not judged: I20, I21.
 """
 
 from __future__ import annotations
 
-from src.simulation.closer import Closer
 from src.simulation.court import Violation
+from src.simulation.pace import Pace
 
 __all__ = ("JUDGED", "Truth", "Violation")
 
-JUDGED = (*(f"I{number}" for number in range(1, 18)), "L1", "L2", "L3")
+JUDGED = (*(f"I{number}" for number in range(1, 20)), "L1", "L2", "L3")
 
 
-class Truth(Closer):
+class Truth(Pace):
     """Judges one seed; ``enter`` names the run that lives now."""

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from decimal import Decimal
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -31,6 +31,12 @@ SEC = 1_000_000_000
 STEP_SEC = 0.1  # between two looks at the floor; what travels arrives at its own time
 STRANGER = "xmmghost"  # an order in our name that no run of ours sent
 _TRACE = 50
+
+
+class Cuttable(Protocol):
+    """What carries streams."""
+
+    def cut(self, stream: str, market: str = "") -> bool: ...
 
 
 class Stage(Exchange):
@@ -97,6 +103,20 @@ class Stage(Exchange):
         """When our account's dead-man timer fires; None when it is not running."""
         return self._account(ACCOUNT).deadline
 
+    @property
+    def resting(self) -> list[Order]:
+        """Our account's orders that are in the book."""
+        return list(self._account(ACCOUNT).live.values())
+
+    def set_maker_fee(self, market: str, rate: Decimal) -> None:
+        """Let makers pay *rate* in *market* from now on; below zero they are paid."""
+        place = self._market(market)
+        place.listing = msgspec.structs.replace(place.listing, maker_fee=rate)
+
+    def skip_ids(self, count: int) -> None:
+        """Let the next id be so much larger."""
+        self._clearing.skip_ids(count)
+
     def set_smallest(self, market: str, min_lots: int) -> None:
         """Set the smallest size of *market*."""
         place = self._market(market)
@@ -135,6 +155,10 @@ class World:
         self.clock_offset = 0.0  # ours minus the venue's, seconds, of the next run
         self.lied_until = 0  # ns: so long the bot may believe in a timer that was acknowledged and not armed
         self.ghost_sweep = 0  # ns: when a mass-cancel of a run that is over has landed
+        self.wires: list[Cuttable] = []  # of the living run
+        self.wall_offset = 0.0  # by which the machine's wall clock has been set
+        self.slipped = 0.0  # seconds of pause that the bot's own clock did not count
+        self.moved_usd: list[Decimal] = []  # by the operator, into the account (> 0) or out of it
         self.untold = False  # what happens now is not told to the account
         self.listeners: list[Callable[[Private, int], None]] = []
         self.matching: deque[tuple[int, int]] = deque()  # (when, venue id) of accepted orders, first in first out
@@ -235,6 +259,11 @@ class World:
         due = self.now() + round(seconds * SEC)
         heapq.heappush(self._letters, (due, self._posted, deed))
         self.loop.call_at(self.loop.time() + seconds, self.pump)
+
+    def stall(self, seconds: float) -> None:
+        """Let time pass while nobody runs."""
+        self.loop.stall(seconds)
+        self.judge.stalled(seconds)
 
     # --- faults ------------------------------------------------------------------------------------------------------
 

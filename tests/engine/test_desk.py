@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from src.engine.desk import SETTLE, Desk
+from src.engine.desk import EXPLAINED_WITHIN, SETTLE, Desk
 from src.engine.market import SEC
 from src.engine.risk import LossState, TradingState, Trip
 from src.model.actions import Side
@@ -251,3 +251,51 @@ def test_an_unpriced_desk_watches_without_equity():
 
     assert desk.watch(START) is None
     assert desk.remainder_usd() is None
+
+
+def test_a_withdrawal_that_takes_the_margin_leaves_only_reducing():
+    """Of 1,000 USD the operator takes 960: no loss, but 40 USD are less than min_balance_usd, 50."""
+    desk = make_desk()
+    now = START
+    desk.apply(balance("1000"))
+    assert desk.watch(now) is None
+    desk.apply(balance("40", now + SEC))
+
+    trip = desk.watch(now + SEC)
+
+    assert trip is not None
+    assert (trip.state, trip.reason) == (
+        TradingState.REDUCING,
+        "the venue holds 40.00 USD for us, min_balance_usd is 50.00",
+    )
+
+
+def test_money_that_the_past_does_not_explain_is_not_looked_for_for_ever():
+    """A deposit of 50 USD: doubtful until the fills have been read ten times; a further difference is a new doubt."""
+    desk = make_desk()
+    desk.apply(balance("1050"))
+    desk.watch(START)
+    later = START + 2 * SEC
+    for _ in range(EXPLAINED_WITHIN):
+        assert desk.doubtful(later)
+        desk.fills_read()
+    assert not desk.doubtful(later)
+    desk.apply(balance("1049", later))
+    desk.watch(later)
+    assert desk.doubtful(later + 2 * SEC)
+
+
+def test_a_difference_that_changes_between_readings_is_not_yet_beyond_understanding():
+    """Two foreign trades, the second told while the first is being looked up: no halt before two readings agree."""
+    desk = make_desk()
+    market = desk.markets[NAME]
+    market.apply(Position(time=START, market=NAME, size=30, open_price_usd=Decimal(60_000)))
+    desk.watch(START)
+    desk.fills_read()
+    market.apply(Position(time=START, market=NAME, size=20, open_price_usd=Decimal(60_000)))
+    desk.fills_read()
+    assert desk.watch(START + 4 * SETTLE) is None
+    desk.fills_read()
+    trip = desk.watch(START + 4 * SETTLE + SEC)
+    assert trip is not None
+    assert "position differs from the venue (BTC-USD: venue 20 lots, ours 0)" in trip.reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.reliability.matrix import Row
 
 # Judged at every step of every simulated second by src/simulation/truth.py (or asked by run.py when nothing moves).
-JUDGED = frozenset((*(f"I{number}" for number in range(1, 18)), "L1", "L2", "L3"))
+JUDGED = frozenset((*(f"I{number}" for number in range(1, 20)), "L1", "L2", "L3"))
 
 INVARIANTS: dict[str, Row] = {
     "I1": Row("an order leaves only on a fresh, whole, uncrossed book, a fresh mark and a live account stream"),

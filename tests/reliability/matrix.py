@@ -75,7 +75,7 @@ FAULTS: dict[str, Row] = {
     ),
     "V7": Row("an edit fails inside the venue and takes both orders with it"),
     "V8": Row("the account stream falls silent, all else goes on"),
-    "V9": Row("the key of a stream runs out", absent="Extended has no listen key: the API key opens the stream"),
+    "V9": Row("the account's stream is refused for a while: Extended has no listen key, the API key opens it"),
     "V10": Row("steps or the smallest size change under way"),
     "V11": Row("a market closes, or its price is 0 or absent"),
     "V12": Row(

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from src.engine import blotter, book, desk
+from src.engine import blotter, book, desk, throttle
 from src.engine.blotter import Blotter, Event, FillResult
 from src.model.actions import Budget
 from src.model.errors import ConfigError
 from src.model.facts import Fill, Outcome
-from src.runtime import canary, deadman
+from src.runtime import canary, continuity, deadman
 from src.simulation.plan import ROWS, Fault, Knobs, Schedule, decode, draw, encode, read
 from src.simulation.run import Result, simulate
 
@@ -93,13 +93,14 @@ def test_every_row_of_the_matrix_can_be_injected_and_does_no_harm(kind: str):
         Fault(time, kind, min(5.0, row.duration[1]), row.scopes[number % len(row.scopes)], row.strength[number % 2])
         for number, time in enumerate((11.0, 16.0, 21.0, 26.0, 31.0))
     ]
-    if kind == "V25":
+    if kind in ("V25", "P10"):
         faults.append(Fault(18.0, "P3"))  # it takes a mass-cancel
     if kind == "V23":
         faults.append(Fault(0.0, "V23", 9.0))  # from before the start: the test order stays where it is
     if kind == "N4":
         faults += [Fault(time, "N1", 0.0, stream) for time in (12.0, 17.0, 22.0) for stream in row.scopes]
-    knobs = Knobs(requests_per_minute=1000, edits=True, replace_coalesce_ms=50, poll_sec=3.0)
+    funding = 5 if kind == "V13" else 3600
+    knobs = Knobs(edits=True, replace_coalesce_ms=50, poll_sec=3.0, funding_sec=funding)
     result = simulate(Schedule(4, 36, knobs, tuple(faults)))
     assert failures(result) == []
     assert result.hits.get(kind, 0) > 0
@@ -109,6 +110,7 @@ def test_every_row_of_the_matrix_can_be_injected_and_does_no_harm(kind: str):
 def test_what_was_found_once_is_not_lost_again(path: Path):
     """26, 29: a stream that connects and never begins. 45, 71: an outage became a lasting halt. 273: a payment during
     the opening was counted twice. 39: what landed while the bot left stayed open.
+    34: foreign trades in a row, each read as slowly as the next came, looked like a lasting difference.
     38: an order that waited to leave was not counted against an order found meanwhile.
     2131: a mass-cancel of an earlier run ended the test order while the timer ran, and the judge blamed the bot.
     """
@@ -160,6 +162,14 @@ def believe_the_switch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(canary.Canary, "closed", lambda _self: "")
 
 
+def never_brake(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(throttle.FillThrottle, "fill", lambda _self, _fact: "")
+
+
+def send_what_was_decided_before(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(continuity.Continuity, "overtaken", lambda _self, _decided: "")
+
+
 def trust_the_answer_to_a_cancel(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(blotter._FOR_THE_CANCELLED, Outcome.ACCEPTED, Event.CANCELLED)
 
@@ -171,6 +181,12 @@ SILENCE = (Fault(12.0, "N6", 20.0, "", 0.5), Fault(12.0, "V8", 20.0))
 LOST_ANSWERS = [Schedule(seed, 40, Knobs(poll_sec=30.0), SILENCE) for seed in (1, 2, 3, 4)]
 LATE_ARMS = [Schedule(seed, 40, Knobs(dead_man_sec=6), (Fault(15.0, "V24", 25.0, "", 7.0),)) for seed in (1, 2, 3)]
 LATE_CANCELS = [Schedule(seed, 60, Knobs(edits=False), (Fault(10.0, "N9", 45.0, "", 2.0),)) for seed in (1, 2, 3)]
+# Takers take one full order after the other, on both sides, so that no position limit ends it.
+HAMMER = [Schedule(2, 60, Knobs(tight=True, replace_coalesce_ms=50), tuple(Fault(12 + n / 2, "V6") for n in range(96)))]
+SLOW_WIRE = Knobs(latency_ms=90.0)
+STALLS = [
+    Schedule(seed, 60, SLOW_WIRE, tuple(Fault(12.0 + n, "P6", strength=0.5) for n in range(45))) for seed in (1, 2, 3)
+]
 NO_SWITCH = [Schedule(1, 60, faults=(Fault(0.0, "V23", 55.0),))]
 
 
@@ -183,6 +199,8 @@ NO_SWITCH = [Schedule(1, 60, faults=(Fault(0.0, "V23", 55.0),))]
         (allow_a_fifth_more, DRAWN),
         (believe_to_be_armed, LATE_ARMS),
         (believe_the_switch, NO_SWITCH),
+        (never_brake, HAMMER),
+        (send_what_was_decided_before, STALLS),
         (trust_the_answer_to_a_cancel, LATE_CANCELS),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -195,10 +213,13 @@ def test_a_deliberate_defect_is_caught(
     assert any(simulate(schedule).violations for schedule in schedules)
 
 
-@pytest.mark.parametrize("schedule", [LOST_ANSWERS[0], LATE_CANCELS[0], LATE_ARMS[0], NO_SWITCH[0]])
+UNHARMED = [LOST_ANSWERS[0], LATE_CANCELS[0], LATE_ARMS[0], NO_SWITCH[0], HAMMER[0], STALLS[0]]
+
+
+@pytest.mark.parametrize("schedule", UNHARMED)
 def test_without_the_defect_the_same_faults_do_no_harm(schedule: Schedule):
     """Answers lost in silence are harmless to a bot that asks, cancels done long after they were acknowledged to one
-    that waits for the stream, an arming that lands 7 s late to one that counts what was confirmed, and a switch never
-    armed to one that has seen no proof.
+    that waits for the stream, an arming that lands 7 s late to one that counts what was confirmed, a switch never armed
+    to one that has seen no proof, takers without end to one that stops, and stalls to one that decides anew.
     """
     assert failures(simulate(schedule)) == []

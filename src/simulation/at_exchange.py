@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from src.model.actions import Side
+from src.model.actions import Action, Side
 from src.runtime.canary import is_canary
 from src.sandbox.matching import Order
 from src.sandbox.translation import Private
@@ -107,14 +107,26 @@ class AtExchange(Court):
         """Whether this run sent it; a test order is the smallest, far away, and in nobody's books."""
         return _name(order).startswith(f"xmm{self._run}-") and not is_canary(_name(order))
 
-    def _unheard(self, market: str) -> int:
-        """Return the lots, without sign, that other hands traded and the bot cannot know yet."""
+    def leaving(self, action: Action) -> None:
+        """Remember what the run cannot have known when *action* left, whatever it hears before it arrives."""
+        self._hear()
+        if self._strange:
+            self._unheard[action.order_id] = dict(self._strange)
+        super().leaving(action)
+
+    def _hear(self) -> None:
+        """Forget the trades of other hands that the run has heard of."""
         desk = self._house.desk if self._house is not None else None
         if desk is not None:
-            counted = desk.markets[market].blotter.counted
-            for trade_id in [key for key, (name, _) in self._strange.items() if name == market and counted(key)]:
-                del self._strange[trade_id]
-        return sum(abs(lots) for name, lots in self._strange.values() if name == market)
+            for trade_id, (market, _) in list(self._strange.items()):
+                if desk.markets[market].blotter.counted(trade_id):
+                    del self._strange[trade_id]
+
+    def _unknown(self, order_id: str, market: str) -> list[int]:
+        """Return the signed lots that other hands traded in *market* and *order_id* could not allow for."""
+        self._hear()
+        unknown = {**self._unheard.get(order_id, {}), **self._strange}
+        return [lots for name, lots in unknown.values() if name == market]
 
     def _judge_room(self, request: OrderRequest, standing: Sequence[Order]) -> None:
         exchange, total, grows = self._world.exchange, 0.0, False
@@ -124,14 +136,13 @@ class AtExchange(Court):
             orders = [order for order in standing if order.request.market == name]
             buys = held + sum(order.remaining for order in orders if order.side is Side.BUY)
             sells = held - sum(order.remaining for order in orders if order.side is Side.SELL)
-            excused = self._unheard(name)
+            unknown = self._unknown(request.external_id, name)
+            excused = sum(map(abs, unknown))
             lots = max(0, max(abs(buys), abs(sells)) - excused)
             total += rules.usd_per_lot(lots * self._lowest(name))
             if name != request.market or request.reduce_only:
                 continue
-            before = buys - request.size if request.side is Side.BUY else sells + request.size
-            other = sells if request.side is Side.BUY else buys
-            grows = max(abs(buys), abs(sells)) > max(abs(before), abs(other), abs(held))
+            grows = _grows(request, buys - sum(unknown), sells - sum(unknown), held - sum(unknown))
             side_lots = max(0, (buys if request.side is Side.BUY else -sells) - excused)
             side_usd = rules.usd_per_lot(side_lots * self._lowest(name))
             if side_usd > self.limits.max_net_position_usd * _SLACK:
@@ -167,3 +178,10 @@ class AtExchange(Court):
 
 def _name(order: Order) -> str:
     return order.request.external_id
+
+
+def _grows(request: OrderRequest, buys: int, sells: int, held: int) -> bool:
+    """Whether *request* makes the largest position that could result larger, and does not only reduce what is held."""
+    before = buys - request.size if request.side is Side.BUY else sells + request.size
+    other = sells if request.side is Side.BUY else buys
+    return max(abs(buys), abs(sells)) > max(abs(before), abs(other), abs(held))

@@ -11,6 +11,7 @@ I10    the mid holds no order of ours; the longer we are the lower we quote; rou
 I12    the bot never counts more filled than the venue; an ended order is remembered for its late fills; an
        adopted one starts at the venue's count
 I13    where the start is to cancel what it finds, nothing of before rests once it is over
+I14    nothing leaves once the journal cannot be written
 I17    ended orders are forgotten in time
 L2     in calm times the venue's timer never fires
 =====  ==================================================================================================
@@ -19,7 +20,7 @@ L2     in calm times the venue's timer never fires
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from src.engine.market import Market
 from src.engine.risk import TradingState
@@ -47,6 +48,7 @@ _STATES = tuple(TradingState)
 class Closer(AtExchange, AtWire, AtBot):
     """Judges what is wanted, and what is remembered."""
 
+    failing: Callable[[], str] = str  # why the journal of the living run cannot be written, or ""
     calm_since: float | None = None  # when the bot was well again, and no fault has been on since
     _worst = 0
     _began = 0
@@ -119,6 +121,8 @@ class Closer(AtExchange, AtWire, AtBot):
         super().leaving(action)
         if isinstance(action, Cancel) or self._house is None or is_canary(action.order_id):
             return
+        if self.failing():
+            self.violate("I14", f"{action.order_id} leaves although {self.failing()}")
         self._judge_collar(action)
         now = self._world.seconds()
         if self._blocked[0] <= now < self._blocked[1] - 0.001:

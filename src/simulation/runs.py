@@ -80,6 +80,7 @@ class Runs:
         )
         life = self.life = Life(house, wire, tape, name, self.world.seconds())
         self.truth.enter(house, name)
+        self.truth.failing = lambda: tape.failure
         self.injector.enter(life)
         self.world.note("begins", name)
         life.task = group.create_task(_live(house), name=f"life {name}")

@@ -133,6 +133,7 @@ SECTIONS = (
             "entries_per_sec": "per second",
             "fills": "fills",
             "warm_up_minutes": "warm-up, minutes",
+            "warmed_up": "long enough to judge memory (60 minutes of warm-up)",
             "rss_mb_per_hour": "memory, MB per hour",
             "rss_plus_minus": "± MB per hour",
             "rss_mb_after_warm_up": "memory after the warm-up, MB",

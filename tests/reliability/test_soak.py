@@ -46,7 +46,7 @@ def test_too_few_samples_are_refused():
 
 
 def fine(samples: list[Sample]) -> list[str]:
-    return complaints(judged(samples, 600) | {"exit": 0, "errors": 0, "reason": ""})
+    return complaints(judged(samples, 600) | {"warmed_up": True} | {"exit": 0, "errors": 0, "reason": ""})
 
 
 def test_what_stays_is_no_complaint_and_what_grows_is():
@@ -54,6 +54,13 @@ def test_what_stays_is_no_complaint_and_what_grows_is():
     assert fine(growing(0.0)) == fine(growing(0.5)) == []
     assert "memory grows" in fine(growing(5.0))[0]
     assert fine(growing(0.0, files=21)) == ["open files have grown"]
+
+
+def test_a_run_shorter_than_the_warm_up_tells_its_slope_and_is_not_judged_by_it():
+    """5 MB an hour after ten minutes: the figure is there, the complaint is not."""
+    figures = judged(growing(5.0), 600) | {"exit": 0, "errors": 0, "reason": ""}
+    assert figures["rss_mb_per_hour"] == pytest.approx(5, abs=0.3)
+    assert (figures["warmed_up"], complaints(figures)) == (False, [])
 
 
 def test_a_bot_that_ends_badly_is_a_complaint():

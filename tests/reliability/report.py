@@ -64,7 +64,7 @@ def _sentence(told: dict[str, Any] | None) -> str:
     rows = sum(1 for count in told["faults_by_row"].values() if count)
     text = (
         f"{told['seeds']:,} seeds, {told['simulated_hours']:,.1f} simulated hours, {told['faults']:,} faults of {rows} "
-        f"kinds, {len(invariants.JUDGED)} invariants judged at every step: {told['violations']} violations."
+        f"kinds, {len(told['invariants_checked'])} invariants judged at every step: {told['violations']} violations."
     )
     if told["violations"]:
         return text

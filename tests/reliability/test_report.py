@@ -18,6 +18,7 @@ SIMULATION = {
     "simulated_hours": 150.5,
     "faults": 1234,
     "faults_by_row": dict.fromkeys(ROWS, 7),
+    "invariants_checked": ["I1", "I2"],
     "violations": 0,
 }
 

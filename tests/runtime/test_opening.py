@@ -478,3 +478,31 @@ async def test_what_happens_while_the_books_are_read_is_counted_once(monkeypatch
         assert [position.size for position in opening.positions] == [40]
         assert len(opening.known_fills) == 1
         assert len(asked) == 2
+
+
+@virtual
+async def test_an_error_nobody_named_does_not_keep_the_next_step_of_the_way_out_from_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The first mass-cancel and the first look both raise what nobody expects: the second round empties the book."""
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        old_order(s, "xmmold-BTC-USD-1")
+        broken = ["cancel_all", "open_orders"]
+
+        def once(name: str) -> Any:
+            usual = getattr(s.venue, name)
+
+            async def call(*arguments: Any) -> Any:
+                if name in broken:
+                    broken.remove(name)
+                    raise RuntimeError("nobody expects this")
+                return await usual(*arguments)
+
+            return call
+
+        for name in tuple(broken):
+            monkeypatch.setattr(s.venue, name, once(name))
+        assert await empty_book(s.venue) == []
+        assert broken == []
+        assert s.open() == []

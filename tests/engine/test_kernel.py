@@ -60,6 +60,7 @@ def test_funding_shift_reproduces_the_reference_vector() -> None:
 def test_formulas_by_hand() -> None:
     """Mid 50,000, half the limit long at K 0.001 is 25 down; 4 bps + 1 * 2 bps + 0.5 * |-6 bps| / 3 is 7 bps = 35."""
     assert reservation_price(50_000, 0.001, 0.5, 0.0) == pytest.approx(49_975)
+    assert reservation_price(50_000, 0.001, 0.5, -2.5) == pytest.approx(49_972.5)
     assert half_spread(50_000, 4e-4, 1.0, 2e-4, 0.5, -6e-4) == pytest.approx(35)
     assert funding_shift(50_000, 1e-4, 150, 150, 5) == pytest.approx(-2.5)
 

@@ -155,6 +155,25 @@ def test_other_markets_that_fill_the_total_leave_only_the_way_out(others_usd: fl
     assert given_room.why_buy == given_room.why_sell == "max_total_position_usd"
 
 
+def test_a_limit_never_rounds_up_to_one_lot_more() -> None:
+    """1 USD / 0.1 USD is 10 in floats, but ten times the float 0.1 is more than 1: 9 lots, of an order and of room."""
+    limits = RiskLimits(max_net_position_usd=1, max_total_position_usd=1, max_order_usd=1)
+    assert room(limits, mark=0.1) == Budget(9, 9, 9, 20)
+
+
+def test_a_single_lot_of_room_is_no_excuse_when_the_limit_is_one_lot() -> None:
+    """10,000 USD buy one lot at 6,000 USD: both sides have all the room there is."""
+    found = room(mark=6_000)
+    assert (found.buy, found.sell, found.why_buy, found.why_sell) == (1, 1, "", "")
+
+
+def test_nothing_is_reduced_or_closed_unless_asked() -> None:
+    """Without a word about it a flat market may buy and sell."""
+    found = budget(LIMITS, instrument=market(), position=0, mark=70, others_usd=0, open_orders=0)
+    assert (found.reduce_only, found.closed) == (False, "")
+    assert min(found.buy, found.sell) > 0
+
+
 def test_reduce_only_stops_at_zero() -> None:
     """Long 160 may sell 160 and a short 160 buy 160; flat may do nothing."""
     assert room(position=160, reduce_only=True) == Budget(

@@ -124,9 +124,9 @@ SECTIONS = (
         "Endurance",
         ("soak",),
         "The real bot against the local exchange at many times its message rate. The slope is a straight line through "
-        "the means of equal stretches after the warm-up, with its 95 % confidence. A run without an hour of warm-up does "
-        "not show that memory stays: bounded lists are still filling, or something leaks; only a longer run tells. Thirty simulated days of the engine "
-        "are in [BENCHMARKS.md](BENCHMARKS.md) (`benchmarks.bench_growth`).",
+        "the means of equal stretches after the warm-up, with its 95 % confidence. A run without an hour of warm-up "
+        "does not show that memory stays: bounded lists are still filling, or something leaks; only a longer run "
+        "tells. Thirty simulated days of the engine are in [BENCHMARKS.md](BENCHMARKS.md) (`benchmarks.bench_growth`).",
         {
             "minutes": "minutes",
             "rate": "times the usual rate",

@@ -102,8 +102,11 @@ class Runs:
     async def _watch(self, life: Life, seconds: float) -> None:
         """Let time pass, look, and do what an operator would do."""
         assert life.task is not None
+        looked = self.world.seconds()
         await asyncio.wait({life.task}, timeout=seconds)
         now = self.world.seconds()
+        if life.told_to_end is not None and now - looked > 2 * seconds:
+            life.told_to_end += now - looked - seconds  # the machine slept: nobody can end meanwhile
         if life.killed or life.task.done():
             return
         self.truth.look()

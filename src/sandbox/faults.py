@@ -73,10 +73,10 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class FaultPlan:
     """The faults still to come, in the order they were planned."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 1) -> None:
         self._faults: list[Fault] = []
         self._last_id = 0
-        self._chance = random.Random(1)
+        self._chance = random.Random(seed)
 
     def add(self, fault: Fault) -> Fault:
         """Plan *fault* and return it with its id; a one-time kind without *times* happens once."""

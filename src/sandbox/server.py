@@ -70,7 +70,7 @@ async def running(params: SandboxParams, floor: Floor | None = None) -> AsyncIte
     Raises ``OSError`` when a port is taken, ``ConfigError`` for a tape that cannot be played.
     """
     clock, stopped, latency = running_clock(), asyncio.Event(), params.latency_ms / 1000
-    faults = FaultPlan()
+    faults = FaultPlan(params.seed)
     hall = Hall(floor or build_floor(params, now=clock()), faults, latency=latency, clock=clock)
     hall.advance(clock())
     door = Door(faults, clock=clock, latency=latency, requests_per_minute=params.requests_per_minute)

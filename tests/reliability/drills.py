@@ -155,7 +155,7 @@ def stop(count: int, seed: int, folder: Path) -> dict[str, list[float]]:
             )
             bot = desk.start()
             desk.wait(partial(desk.shows, 50), within=QUOTING)
-            desk.fill_up_to(MANY)
+            desk.fill_up_to(MANY + 10)  # a few may fill meanwhile
             took["orders"].append(len(exchange.open_orders()))
             for fault in FAULTS:
                 exchange.fault(**fault, chance=FAILING, times=1_000_000, path="/user/", account=1001)

@@ -68,6 +68,7 @@ class Canary:
         self._hindrance = hindrance
         self._numbers = count(1)
         self._closed = "dead-man's-switch not proven yet" if venue.traits.dead_man else ""
+        self._filled = False  # it traded after all: then it was a taker who ended it
         self._seen_open = 0  # when we asked the question whose answer last showed it in the book
         self.at_large = False  # one has left and its end has not been seen
 
@@ -153,6 +154,8 @@ class Canary:
         if not await self._until(order, armed + (COUNTDOWN + GRACE) * SEC, lambda seen: not _open(seen)):
             return f"the venue confirms it, but cancelled nothing within {COUNTDOWN + GRACE} s"
         self.at_large = False
+        if self._filled:
+            return "its test order was filled"
         after = (self._seen_open - armed) / SEC
         if after < COUNTDOWN - EARLY:
             return f"its test order was last seen {after:.1f} s after the arming, so it may have ended before its time"
@@ -167,6 +170,7 @@ class Canary:
             try:
                 seen = await self._venue.find_order(order.market, order.order_id)
                 times = times + 1 if true(seen) else 0
+                self._filled = seen is not None and seen.filled > 0
                 self._seen_open = asked if _open(seen) else self._seen_open
             except (Unanswered, Throttled, Rejected) as error:
                 self._rate.heed(error)

@@ -93,7 +93,7 @@ class Runs:
         return Wire(self.world, self.truth, now, jitter)
 
     def _tripped(self, trip: Trip) -> None:
-        """Note a halt; whoever operates the bot clears it when he restarts a halted run."""
+        """Note a halt; whoever operates the bot clears it when he restarts a halted run (``_bury``)."""
         self.world.note("trips", trip.state.value, trip.reason)
 
     def _remember(self, losses: LossState) -> None:
@@ -131,6 +131,8 @@ class Runs:
         outcome = None if life.task.cancelled() else life.task.result()
         self.world.note("ends", life.name, "killed" if life.killed else type(outcome).__name__)
         halted = life.house.desk.reason if life.house.desk is not None else ""
+        if life.house.desk is not None and life.house.desk.state is TradingState.HALTED:
+            self.losses = None  # clear-halt begins the daily loss and the peak anew
         if "position differs" in halted:
             self.truth.violate("I4", f"run {life.name} halted: {halted}")
         if own := re.search(r": invariant (I\d+): ", halted):

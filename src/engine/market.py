@@ -221,6 +221,8 @@ class Market:
 
     def _stream_down(self, fact: StreamDown) -> None:
         self.streams.discard(fact.stream)
+        if fact.stream is Stream.PRICES and fact.anew:
+            self.mark_time = 0  # how old it is can no longer be told
         if fact.stream is Stream.BOOK:
             self.book.distrust(f"book stream down: {fact.reason}")
             self.mids.gap()

@@ -84,8 +84,11 @@ class StreamUp(Fact, frozen=True, kw_only=True):
 
 
 class StreamDown(Fact, frozen=True, kw_only=True):
+    """A stream has ended; *anew*: not even what it told before may be believed, for our clock did not run on evenly."""
+
     stream: Stream
     reason: str
+    anew: bool = False
 
 
 # --- private ---------------------------------------------------------------------------------------------------------

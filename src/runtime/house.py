@@ -307,8 +307,9 @@ class House:
         now = self.clock.now()
         for trader in traders:
             for stream in (Stream.BOOK, Stream.PRICES):
-                trader.hear(StreamDown(time=now, market=trader.market.market, stream=stream, reason=reason))
-        account.hear(StreamDown(time=now, stream=Stream.ACCOUNT, reason=reason))
+                name = trader.market.market
+                trader.hear(StreamDown(time=now, market=name, stream=stream, reason=reason, anew=True))
+        account.hear(StreamDown(time=now, stream=Stream.ACCOUNT, reason=reason, anew=True))
         account.hurry()
         comparison.doubt()
 

@@ -488,6 +488,19 @@ def test_another_streams_end_leaves_the_book_alone():
     assert market.book.trusted
 
 
+def test_after_a_sleep_the_mark_counts_no_more_until_it_is_told_anew():
+    """The price stream falls because time did not run on evenly: no quote until the next mark, though the old one is
+    fresh by our clock.
+    """
+    market, now = quoting_market()
+
+    market.apply(StreamDown(time=now, market=NAME, stream=Stream.PRICES, reason="slept", anew=True))
+
+    assert {miss.gate for miss in decide(market, now).missing} == {"mark price missing or stale"}
+    market.apply(MarkPrice(time=now, market=NAME, price=60_000))
+    assert decide(market, now).missing == ()
+
+
 def test_facts_of_no_concern_are_ignored():
     """A decision is no fact: nothing happens, nothing breaks."""
     market, now = quoting_market()

@@ -30,6 +30,7 @@ BUGS = [
     Bug("A funding payment during the start was counted twice", "simulation", "seed-273.json"),
     Bug("An order waiting to leave was not counted against one found meanwhile", "simulation", "seed-38.json"),
     Bug("An order that landed while the bot left stayed open", "simulation", "seed-39.json"),
+    Bug("After a sleep a mark was believed whose age could no longer be told", "simulation", "seed-290.json"),
     Bug(
         "After several restarts within a minute a start counted a fill of an earlier run again",
         "kill drills",

@@ -113,6 +113,7 @@ def test_what_was_found_once_is_not_lost_again(path: Path):
     166: a taker who swept 4 % of a thin book filled the test order, and its end was taken for the timer's deed.
     34: foreign trades in a row, each read as slowly as the next came, looked like a lasting difference.
     38: an order that waited to leave was not counted against an order found meanwhile.
+    290: after a sleep a mark was believed whose age our clock could no longer tell.
     2131: a mass-cancel of an earlier run ended the test order while the timer ran, and the judge blamed the bot.
     """
     assert failures(simulate(read(path))) == []

@@ -75,8 +75,8 @@ class Pace(Closer):
     def look(self) -> None:
         super().look()
         house, now = self._house, self._world.seconds()
-        if house is None or house.desk is None or not house.desk.guard.state.day:
-            return
+        if house is None or house.desk is None or house.closing or not house.desk.guard.state.day:
+            return  # a run on its way out counts no more days; the next one begins with the saved one
         day = datetime.fromtimestamp(house.clock.now() // SEC, UTC).date().isoformat()
         if house.desk.guard.state.day >= day or house.desk.equity_usd() is None:  # a clock set back begins no day
             self._wrong_day = None

@@ -268,6 +268,8 @@ def run_block(block: Block, folder: Path, venv: Path | None) -> str:
         environment["VENV"] = str(venv)
     stop = CHECK.fullmatch(block.check)
     seconds = float(stop["stop"]) if stop and stop["stop"] else None
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # or what we start would be deaf to Ctrl-C, too
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", block.text],
         cwd=folder,

@@ -33,7 +33,7 @@ run: env ## start the bot, e.g. make run ARGS="--for 60"
 	$(BIN)/python -m src.bot $(ARGS)
 
 test: env ## run all tests; 90 % branch coverage overall, 100 % in the engine
-	$(BIN)/python -m pytest --cov --timeout=120 $(ARGS)
+	$(BIN)/python -m pytest --cov --timeout=120 --numprocesses auto --dist worksteal $(ARGS)
 	$(BIN)/python -m coverage report --include='src/engine/*' --fail-under=100
 
 simulate: env ## live seeded faults in virtual time, e.g. make simulate ARGS="--seeds 300 --hours 0.0834 --jobs 2"

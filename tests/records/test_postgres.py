@@ -34,15 +34,15 @@ BUDGET = Budget(1, 1, 1, 1)
 @pytest.fixture
 def dsn(tmp_path: Path) -> Iterator[str]:
     """A schema of its own for each test, so that nothing of an earlier one is there."""
-    url = address(DSN, tmp_path)
+    url, schema = address(DSN, tmp_path), f"history_test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA IF EXISTS history_test CASCADE"))
-        connection.execute(text("CREATE SCHEMA history_test"))
+        connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
     engine.dispose()
-    yield url.update_query_dict({"options": "-c search_path=history_test"}).render_as_string(hide_password=False)
+    yield url.update_query_dict({"options": f"-c search_path={schema}"}).render_as_string(hide_password=False)
     with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA history_test CASCADE"))
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
     engine.dispose()
 
 

@@ -152,8 +152,8 @@ class Config(Section):
         description=(
             "What to do at the start with our own orders of an earlier run. Cancel is simple and always right. Adopt "
             "takes them over instead: they count in every limit from the first moment, and the first decisions keep or "
-            "cancel them; while volatility is still being measured they are cancelled too, because nothing would move "
-            "them."
+            "cancel them; until volatility is measured and the dead-man's switch proven they are cancelled too, "
+            "because nothing would move them."
         ),
         json_schema_extra={"unit": "name"},
     )

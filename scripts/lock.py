@@ -22,6 +22,7 @@ LOCKS = {
 }
 OPTIONS = [
     *("--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),
+    "--no-strip-extras",  # older pips take the newest `coverage[toml]` when only `coverage` is pinned
     *("--no-emit-index-url", "--no-emit-find-links", "--custom-compile-command", "make lock"),
 ]
 

@@ -8,15 +8,19 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.wire.processes import ROOT
 
+LOCK_OF_TESTS = ROOT / "requirements" / "test.txt"
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-PIN = re.compile(r"^([a-z0-9._-]+)==(\S+)", re.MULTILINE)
+PIN = re.compile(r"^([a-z0-9._-]+)(?:\[([a-z0-9,_-]+)\])?==(\S+)", re.MULTILINE)
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
 BOT = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text("utf-8"))["services"]["bot"]
 NO_SERVICE = re.compile(
@@ -33,6 +37,28 @@ def test_t14_every_pin_of_every_lock_has_a_hash_and_a_version():
         assert len(entries) == len(PIN.findall(text)) > 0, lock.name
         for entry in entries:
             assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), f"{lock.name}: {entry[:80]}"
+
+
+def test_t14_an_extra_that_a_package_asks_for_is_pinned_with_it():
+    """Of ``coverage[toml]`` pip takes the newest when only ``coverage`` is pinned, and then misses its hash."""
+    pinned = {name: set(extras.split(",")) for name, extras, _ in PIN.findall(LOCK_OF_TESTS.read_text("utf-8"))}
+    asked = [
+        need
+        for name, extras in pinned.items()
+        for text in _needs(name)
+        if (need := Requirement(text)).extras
+        and (need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras))
+    ]
+    assert asked
+    assert not [str(need) for need in asked if not need.extras <= pinned[canonicalize_name(need.name)]]
+
+
+def _needs(name: str) -> list[str]:
+    """Return what an installed package requires; a package of another platform requires nothing here."""
+    try:
+        return metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def test_t14_whatever_installs_insists_on_the_hashes():

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ EMPTY_WITHIN = 8.0
 # answer, and is sent again. Reading takes its time on a slow line, so each time it gets twice as long.
 HANGING = 0.5
 BOOKS_TRIES = 5
+AT_ONCE = 8  # questions beside each other: the venue is far away, and twenty markets have a hundred of them
 MOST_TIMES_EQUITY = 10  # of all positions together: at more, a price jump of a tenth takes the whole account
 
 _Result = TypeVar("_Result")
@@ -92,6 +94,24 @@ async def ask(question: Callable[[], Awaitable[_Result]], what: str) -> _Result:
     raise AssertionError("unreachable")
 
 
+async def ask_of_each(
+    names: Sequence[str], question: Callable[[str], Awaitable[_Result]], what: str
+) -> dict[str, _Result]:
+    """Return the venue's answer for each of *names*, asked side by side; the first that fails ends the others."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> _Result:
+        async with gate:
+            return await ask(lambda: question(name), f"{what} of {name}")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {name: group.create_task(one(name), name=f"{what} of {name}") for name in names}
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return {name: task.result() for name, task in tasks.items()}
+
+
 async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Sequence[Fill]) -> Opening:
     """Check everything, clear or adopt old orders, and read the books. Raises ``Halt`` with one sentence.
 
@@ -102,7 +122,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
     names = [market.market for market in plan.markets]
     instruments = await _instruments(venue, names)
     fees = await _fees(venue, plan, names)
-    prices = {name: await ask(lambda name=name: venue.prices(name), f"prices of {name}") for name in names}  # type: ignore[misc]
+    prices = await ask_of_each(names, venue.prices, "prices")
     for market in plan.markets:
         _check_sizes(market, plan.limits, instruments[market.market], prices[market.market])
     adopted = await _old_orders(venue, plan)
@@ -145,9 +165,9 @@ async def _books(
 
 
 async def _past(venue: Venue, names: Sequence[str], since: int) -> tuple[list[Fill], list[FundingPaid]]:
-    past = [fill for name in names for fill in await ask(lambda n=name: venue.fills(n, since), "past fills")]  # type: ignore[misc]
-    paid = [p for name in names for p in await ask(lambda n=name: venue.funding(n, since), "past funding")]  # type: ignore[misc]
-    return past, paid
+    past = await ask_of_each(names, lambda name: venue.fills(name, since), "past fills")
+    paid = await ask_of_each(names, lambda name: venue.funding(name, since), "past funding")
+    return [*chain.from_iterable(past.values())], [*chain.from_iterable(paid.values())]
 
 
 def _ids(past: Iterable[Fill], paid: Iterable[FundingPaid]) -> tuple[set[str], set[str]]:

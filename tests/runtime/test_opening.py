@@ -14,7 +14,7 @@ from src.model.actions import Side
 from src.model.errors import Halt, Rejected, Unanswered
 from src.model.facts import Fill, FundingPaid
 from src.model.instrument import Fees
-from src.runtime.opening import Opening, empty_book, open_account
+from src.runtime.opening import Opening, ask_of_each, empty_book, open_account
 from src.sandbox.words import OrderRequest
 from tests.runtime.builders import (
     ACCOUNT,
@@ -266,6 +266,51 @@ async def test_a_venue_that_says_no_is_not_asked_again():
     async with scene() as s:
         answer(s, "positions", Rejected("401", "bad key"))
         assert await refused(s) == "the venue refuses to tell positions: bad key (code 401)"
+
+
+# --- many questions --------------------------------------------------------------------------------------------------
+
+TWENTY = [f"M{number}-USD" for number in range(20)]
+
+
+@virtual
+async def test_twenty_markets_are_asked_about_eight_at_a_time():
+    """At 100 ms an answer, twenty of them take 300 ms instead of 2 s, never more than eight are under way, and each
+    market gets its own.
+    """
+    most = under_way = 0
+
+    async def distant(name: str) -> str:
+        nonlocal most, under_way
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.1)
+        under_way -= 1
+        return name.lower()
+
+    start = virtual_now()
+    assert await ask_of_each(TWENTY, distant, "prices") == {name: name.lower() for name in TWENTY}
+    assert (virtual_now() - start) / SEC == pytest.approx(0.3)
+    assert most == 8
+
+
+@virtual
+async def test_the_first_refusal_ends_the_other_questions_with_its_sentence():
+    """The third market is refused after 50 ms: its place is taken once more, then nobody asks."""
+    asked: list[str] = []
+
+    async def picky(name: str) -> str:
+        asked.append(name)
+        await asyncio.sleep(0.05 if name == "M2-USD" else 0.1)
+        if name == "M2-USD":
+            raise Rejected("1001", "no such market")
+        return name
+
+    with pytest.raises(Halt) as halt:
+        await ask_of_each(TWENTY, picky, "prices")
+    assert str(halt.value) == "the venue refuses to tell prices of M2-USD: no such market (code 1001)"
+    await asyncio.sleep(1)
+    assert asked == TWENTY[:9]
 
 
 # --- orders that are already open ------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from src.views.tui import Tui
 VERSION = "0.1.0"
 DONE, FAILED, WRONG_INPUT, HALTED = 0, 1, 2, 3
 GAP = 0.10  # the price jump for which the worst case is stated
+FIRST_HOUR = 3600 * 1_000_000_000  # ns
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -367,8 +368,10 @@ async def _live(
         picture.show(view)
         history.look(view)
 
+    config_hash = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
+    whole_from = _whole_from(config, state, f"{VERSION} {config_hash}", clock.now())
     house = House(
-        _plan(config, options.for_sec, credentials.vault),
+        _plan(config, options.for_sec, credentials.vault, whole_from),
         venue,
         run=run,
         clock=clock,
@@ -382,7 +385,7 @@ async def _live(
         warnings=recent.lines,
         wall=time.time_ns,
         version=VERSION,
-        config_hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
+        config_hash=config_hash,
     )
     _on_signals(house.stop)
     pulse = Pulse(house.works, heartbeat.beat if heartbeat else lambda: None)
@@ -409,7 +412,7 @@ def _code(house: House, summary: Summary) -> int:
     return FAILED if house.failure else DONE
 
 
-def _plan(config: Config, for_sec: float | None, vault: int) -> Plan:
+def _plan(config: Config, for_sec: float | None, vault: int, whole_from: int = 0) -> Plan:
     return Plan(
         mode=config.mode,
         account=f"vault {vault}",
@@ -425,7 +428,13 @@ def _plan(config: Config, for_sec: float | None, vault: int) -> Plan:
         taker_fee=config.fees_override.takerFeeRate,
         for_sec=for_sec,
         seed=config.sandbox.seed,
+        whole_from=whole_from,
     )
+
+
+def _whole_from(config: Config, state: StateFile, program: str, now: int) -> int:
+    """Return when the first hour of *program* (version and configuration) ends; 0 for play money, which has none."""
+    return 0 if config.mode == "demo" else state.since(program, now) + FIRST_HOUR
 
 
 def _print_stakes(config: Config, credentials: Credentials) -> None:

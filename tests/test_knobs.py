@@ -63,7 +63,9 @@ def changed(key: str, value: object) -> Config:
 # --- experiments ------------------------------------------------------------------------------------------------------
 
 
-async def _live(config: Config, seconds: float, before: Callable[[Exchange], None]) -> list[object]:
+async def _live(
+    config: Config, seconds: float, before: Callable[[Exchange], None], *, whole_from: int = 0
+) -> list[object]:
     now = virtual_now()
     exchange = Exchange(LISTINGS, start=now)
     exchange.add_account(ACCOUNT, Decimal(str(config.sandbox.deposit_usd)))
@@ -81,7 +83,7 @@ async def _live(config: Config, seconds: float, before: Callable[[Exchange], Non
         await arm(seconds)
 
     venue.arm = armed  # type: ignore[method-assign]
-    house = House(_plan(config, seconds, 1), venue, run="k", clock=Clock(virtual_now()), journal=journal)
+    house = House(_plan(config, seconds, 1, whole_from), venue, run="k", clock=Clock(virtual_now()), journal=journal)
     pump = asyncio.create_task(venue.run())
     try:
         summary: object = await house.live()
@@ -99,6 +101,11 @@ def nothing(_: Exchange) -> None:
 def life(config: Config, seconds: float = 40.0, before: Callable[[Exchange], None] = nothing) -> list[object]:
     """Return everything a run in virtual time heard, decided and summed up."""
     return run_virtual(_live(config, seconds, before))
+
+
+def first_hour(config: Config) -> object:
+    """Return what a run decided whose program is new."""
+    return run_virtual(_live(config, 15.0, nothing, whole_from=2**62))
 
 
 def old_order(external_id: str) -> Callable[[Exchange], None]:
@@ -327,6 +334,7 @@ EXPERIMENTS: dict[str, tuple[object, Callable[[Config], object]]] = {
     **{f"risk.{key}": (value, life) for key, value in RISK.items()},
     "risk.max_daily_loss_usd": (0.01, loss),
     "risk.max_mark_age_ms": (1000, old_mark),
+    "risk.first_hour_share": (0.1, first_hour),
     **{f"markets[].{key}": (value, quotes) for key, value in QUOTED.items()},
     "markets[].beta": (2.0, symmetric),
     "markets[].level_step_bps": (9.0, ladder),

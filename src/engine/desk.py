@@ -14,6 +14,7 @@ from src.model.facts import AnyFact, Balance, Command, Fill, Position, Stream, S
 # A difference between our books and the venue's must last this long before it counts: events of one execution arrive
 # one by one.
 SETTLE = 5 * SEC
+MINUTE = 60 * SEC
 # Complete readings of the venue's fills after which a difference of positions is no longer a matter of time.
 READINGS = 2
 # Readings after which a difference of money is taken for a transfer that nobody told us of.
@@ -34,9 +35,19 @@ class Desk:
     The venue's cash is ``balance - sum(size * open price)`` (Extended: equity = balance + unrealised PnL).
     """
 
-    def __init__(self, markets: Mapping[str, Market], limits: RiskLimits, loss: LossState | None = None) -> None:
+    def __init__(
+        self,
+        markets: Mapping[str, Market],
+        limits: RiskLimits,
+        loss: LossState | None = None,
+        *,
+        whole_from: int = 0,
+    ) -> None:
+        """Until *whole_from* (ns) the limits of the first hour are in force, from then on the whole ones."""
         self.markets = markets
         self.limits = limits
+        self._first_hour = limits.for_first_hour()
+        self._whole_from = whole_from
         self.guard = LossGuard(limits, loss)
         self.state = TradingState.RUNNING
         self.reason = ""
@@ -154,7 +165,7 @@ class Desk:
         market = self.markets[name]
         others = sum(other.worst_usd() for key, other in self.markets.items() if key != name)
         return budget(
-            self.limits,
+            self.limits if now >= self._whole_from else self._first_hour,
             instrument=market.instrument,
             position=market.position,
             mark=market.price,
@@ -183,6 +194,7 @@ class Desk:
                 self.trip(Trip(TradingState.HALTED, market.alarm, now))
         self._watch_positions(now)
         self._watch_remainder(now)
+        self._watch_first_hour(now)
         return Trip(self.state, self.reason, now) if self.state is not before else None
 
     def _watch_money(self, now: int) -> None:
@@ -234,6 +246,17 @@ class Desk:
             self._remainder_since = now
         if now - self._remainder_since > SETTLE:
             self.warnings["remainder"] = f"{remainder:+.6f} USD of the venue's balance is not explained by our books"
+
+    def _watch_first_hour(self, now: int) -> None:
+        left = self._whole_from - now
+        if left > 0 and self.limits.first_hour_share < 1:
+            share = self.limits.first_hour_share
+            self.warnings["first hour"] = (
+                f"first hour after a change of program or configuration: {share:.0%} of the position and order "
+                f"limits, all of them in {-(-left // MINUTE)} min"
+            )
+        else:
+            self.warnings.pop("first hour", None)
 
     def doubtful(self, now: int) -> bool:
         """Return whether fills and funding should be read again: positions or money have disagreed for a moment.

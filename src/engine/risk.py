@@ -16,6 +16,7 @@ from src.model.instrument import Instrument
 
 _DAY = 86_400 * 1_000_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
+HELD_BACK = ("max_net_position_usd", "max_total_position_usd", "max_order_usd")  # by first_hour_share
 
 
 class RiskLimits(BaseModel):
@@ -134,6 +135,18 @@ class RiskLimits(BaseModel):
         ),
         json_schema_extra={"unit": "ms"},
     )
+    first_hour_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description=(
+            "The share of max_net_position_usd, max_total_position_usd and max_order_usd in force during the first "
+            "hour after the program or its configuration changed; the loss limits stay whole, and the demo is not "
+            "held back. A mistake then costs less before somebody sees it, but that hour earns less, too. Safe: 0.2 "
+            "to 0.5; 1 only while trying settings with little money."
+        ),
+        json_schema_extra={"unit": "fraction"},
+    )
 
     @model_validator(mode="after")
     def _limits_agree(self) -> Self:
@@ -148,6 +161,10 @@ class RiskLimits(BaseModel):
                 f"({self.max_net_position_usd:g}): one fill would break the position limit"
             )
         return self
+
+    def for_first_hour(self) -> RiskLimits:
+        """Return the limits of the first hour: what may be held and sent, times ``first_hour_share``."""
+        return self.model_copy(update={key: getattr(self, key) * self.first_hour_share for key in HELD_BACK})
 
 
 def budget(

@@ -1,4 +1,6 @@
-"""The little that must be right after a restart: loss references, a latched halt, the next order nonce."""
+"""The little that must be right after a restart: loss references, a latched halt, the next order nonce, and since when
+this program trades.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,8 @@ class SavedState(msgspec.Struct, kw_only=True):
     day_start_equity_usd: Decimal | None = None
     peak_equity_usd: Decimal | None = None
     reserved_nonce: int = 0  # every nonce up to here may have been used
+    program: str = ""  # version and configuration that traded last
+    program_since: int = 0  # ns, when it was started first
 
 
 class StateFile:
@@ -107,6 +111,18 @@ class StateFile:
             self.state.day = day
             self.state.day_start_equity_usd, self.state.peak_equity_usd = day_start_equity_usd, peak_equity_usd
         self._save_soon()
+
+    def since(self, program: str, now: int) -> int:
+        """Return when *program* (version and configuration) was first started after another one; *now* if it is new.
+
+        A clock that was set back begins anew.
+        """
+        with self._lock:
+            if self.state.program == program and self.state.program_since <= now:
+                return self.state.program_since
+            self.state.program, self.state.program_since = program, now
+        self._save_or_tell()
+        return now
 
     def latch_halt(self, reason: str, time: int) -> None:
         """Remember that trading was halted; only an operator clears it."""

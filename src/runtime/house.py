@@ -163,7 +163,7 @@ class House:
             opened = self._opened(plan, opening)
             self._journal.append(opened)
             markets[plan.market] = Market.opened(opened)
-        desk = Desk(markets, self.plan.limits, self._loss)
+        desk = Desk(markets, self.plan.limits, self._loss, whole_from=self.plan.whole_from)
         desk.open(opening.balance, opening.positions, opening.missed)
         self._journal.append(opening.balance)
         for fill in opening.missed:

@@ -64,6 +64,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     taker_fee: Decimal | None = None
     for_sec: float | None = None
     seed: int = 0  # of the jitter in reconnect waits
+    whole_from: int = 0  # ns; until then the limits of the first hour are in force
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,8 +124,10 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
     instruments = await _instruments(venue, names)
     fees = await _fees(venue, plan, names)
     prices = await ask_of_each(names, venue.prices, "prices")
+    first_hour = clock.now() < plan.whole_from
     for market in plan.markets:
-        _check_sizes(market, plan.limits, instruments[market.market], prices[market.market])
+        rules, quoted = instruments[market.market], prices[market.market]
+        _check_sizes(market, plan.limits, rules, quoted, first_hour=first_hour)
     adopted = await _old_orders(venue, plan)
     # Missed may be what came since the journal's last fill; all else of these minutes may still be told a second time.
     away = max((fill.venue_time for fill in journalled), default=clock.now()) - OVERLAP
@@ -215,16 +218,20 @@ async def _fees(venue: Venue, plan: Plan, names: Sequence[str]) -> dict[str, Fee
     return fees
 
 
-def _check_sizes(market: MarketPlan, limits: RiskLimits, rules: Instrument, prices: Iterable[AnyFact]) -> None:
+def _check_sizes(
+    market: MarketPlan, limits: RiskLimits, rules: Instrument, prices: Iterable[AnyFact], *, first_hour: bool
+) -> None:
     """Refuse settings under which the venue's smallest order never fits."""
     mark = next((fact.price for fact in prices if isinstance(fact, MarkPrice)), 0.0)
     smallest = max(rules.size(rules.min_lots), market.quoting.min_order_size)
     least = float(smallest / rules.lot) * rules.usd_per_lot(mark)
     per_level = market.quoting.quote_notional_cap_usd / market.quoting.levels
+    held = limits.for_first_hour() if first_hour else limits
+    share = " times risk.first_hour_share" if first_hour else ""
     for key, allowed in (
         (f"quote_notional_cap_usd of {market.market} (per level)", per_level),
-        ("risk.max_order_usd", limits.max_order_usd),
-        ("risk.max_net_position_usd", limits.max_net_position_usd),
+        (f"risk.max_order_usd{share}", held.max_order_usd),
+        (f"risk.max_net_position_usd{share}", held.max_net_position_usd),
     ):
         if allowed < least:
             raise Halt(f"{key} is {allowed:g} USD, but the smallest order of {market.market} is worth {least:.2f} USD")

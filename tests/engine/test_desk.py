@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from src.engine.desk import EXPLAINED_WITHIN, SETTLE, Desk
+from src.engine.desk import EXPLAINED_WITHIN, MINUTE, SETTLE, Desk
 from src.engine.market import SEC
 from src.engine.risk import LossState, TradingState, Trip
 from src.model.actions import Side
@@ -299,3 +299,47 @@ def test_a_difference_that_changes_between_readings_is_not_yet_beyond_understand
     trip = desk.watch(START + 4 * SETTLE + SEC)
     assert trip is not None
     assert "position differs from the venue (BTC-USD: venue 20 lots, ours 0)" in trip.reason
+
+
+def test_in_the_first_hour_half_of_the_position_limit_is_in_force():
+    """$6,000 are 100 lots of $60 and a $1,200 order is 20 lots; until the hour is over 50 and 10, and it says so."""
+    now = START + 30 * MINUTE
+    desk = Desk({NAME: make_market()}, LIMITS, whole_from=now + 5 * MINUTE)
+    desk.open(balance("10000"), [])
+    desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
+    warm(desk.markets[NAME])
+
+    early, late = desk.budget(NAME, now), desk.budget(NAME, now + 5 * MINUTE)
+    assert (early.buy, early.sell, early.order) == (50, 50, 10)
+    assert (late.buy, late.sell, late.order) == (100, 100, 20)
+
+    desk.watch(now)
+    assert "50% of the position and order limits, all of them in 5 min" in desk.warnings["first hour"]
+    desk.watch(now + 5 * MINUTE - SEC)
+    assert "in 1 min" in desk.warnings["first hour"]
+    desk.watch(now + 5 * MINUTE)
+    assert "first hour" not in desk.warnings
+
+
+def test_a_position_from_before_the_change_is_reduced_and_never_closed_in():
+    """80 lots are held and 50 allowed: nothing may be bought, 130 lots may be sold."""
+    desk = Desk({NAME: make_market()}, LIMITS, whole_from=START + MINUTE)
+    desk.open(balance("10000"), [Position(time=START, market=NAME, size=80, open_price_usd=Decimal(60_000))])
+    desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
+    warm(desk.markets[NAME])
+
+    room = desk.budget(NAME, START)
+    assert (room.buy, room.sell) == (0, 130)
+
+
+def test_a_share_of_one_holds_nothing_back():
+    """Whole limits from the beginning, and no warning about it."""
+    limits = LIMITS.model_copy(update={"first_hour_share": 1.0})
+    desk = Desk({NAME: make_market()}, limits, whole_from=START + MINUTE)
+    desk.open(balance("10000"), [])
+    desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
+    warm(desk.markets[NAME])
+    desk.watch(START)
+
+    assert desk.budget(NAME, START).buy == 100
+    assert {} == desk.warnings

@@ -79,6 +79,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "price_collar_bps": 100,
         "max_book_age_ms": 3000,
         "max_mark_age_ms": 30_000,
+        "first_hour_share": 0.5,
     }
 
 
@@ -87,7 +88,7 @@ def test_every_limit_says_its_meaning_unit_and_range(key: str) -> None:
     """The guide and the editor are made from these words."""
     schema = RiskLimits.model_json_schema()["properties"][key]
     assert len(schema["description"].split(". ")) >= 2
-    assert schema["unit"] in {"USD", "bps", "ms", "orders"}
+    assert schema["unit"] in {"USD", "bps", "ms", "orders", "fraction"}
     assert "maximum" in schema
     assert "minimum" in schema or "exclusiveMinimum" in schema
 

@@ -104,3 +104,32 @@ def test_a_fresh_account_begins_with_a_fresh_state(tmp_path):
     StateFile(tmp_path / "state.json").latch_halt("old", 1)
 
     assert "" == StateFile(tmp_path / "state.json", fresh=True).state.halt
+
+
+def test_a_program_trades_since_its_first_start_and_another_one_begins_anew(tmp_path):
+    """Started at 1,000 and again at 5,000 ns it trades since 1,000; with other settings since 6,000, and the old ones
+    begin anew after that.
+    """
+    path = tmp_path / "state.json"
+
+    assert StateFile(path).since("0.1.0 abc", 1_000) == 1_000
+    assert StateFile(path).since("0.1.0 abc", 5_000) == 1_000
+    assert StateFile(path).since("0.1.0 def", 6_000) == 6_000
+    assert StateFile(path).since("0.1.0 abc", 7_000) == 7_000
+
+
+def test_a_clock_set_back_behind_the_first_start_begins_anew(tmp_path):
+    """A start that lies in the future says nothing about how long the program has traded."""
+    state = StateFile(tmp_path / "state.json")
+    state.since("0.1.0 abc", 9_000)
+
+    assert state.since("0.1.0 abc", 2_000) == 2_000
+
+
+def test_a_first_start_that_cannot_be_written_is_told(tmp_path):
+    """The disk refuses: nothing is raised, the failure stops quoting, and the hour counts all the same."""
+    state = StateFile(tmp_path / "state.json")
+    (tmp_path / "state.json").mkdir()
+
+    assert state.since("0.1.0 abc", 9_000) == 9_000
+    assert "state.json cannot be written" in state.failure

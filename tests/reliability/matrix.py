@@ -273,7 +273,11 @@ FAULTS: dict[str, Row] = {
     ),
     "H8": Row(
         "the wrong version is started",
-        lacking="version and configuration are journalled; a first hour with smaller limits is not kept",
+        tests=(
+            "tests/engine/test_desk.py::test_in_the_first_hour_half_of_the_position_limit_is_in_force",
+            "tests/test_bot.py::test_another_version_or_configuration_begins_with_an_hour_of_smaller_limits",
+            "tests/wire/test_replay_wire.py::test_journal_and_summary_name_the_configuration_in_force",
+        ),
     ),
     "H9": Row(
         "told to end twice, or during the start",

@@ -147,6 +147,20 @@ async def test_our_own_smallest_order_counts_as_well():
         assert "168.00 USD" in await refused(s, quoting={"min_order_size": Decimal("0.002")})
 
 
+@virtual
+async def test_in_the_first_hour_the_smaller_limits_must_leave_room_for_an_order():
+    """15 USD an order is room for one of 8.40 USD; half of it is not, and the sentence says why it is half."""
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        limits = LIMITS.model_copy(update={"max_order_usd": 15.0})
+        assert await opened(s, limits=limits)
+        sentence = await refused(s, limits=limits, whole_from=s.clock.now() + SEC)
+        assert sentence == (
+            "risk.max_order_usd times risk.first_hour_share is 7.5 USD, but the smallest order of BTC-USD is worth "
+            "8.40 USD"
+        )
+
+
 # --- money and fees --------------------------------------------------------------------------------------------------
 
 

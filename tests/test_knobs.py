@@ -15,7 +15,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from src.bot import _check_mode, _folder, _parser, _plan
+from src.bot import _check_mode, _parser
 from src.config import Config, Credentials, _leaves, schema
 from src.demo import _arguments, demo_exchange
 from src.engine.market import Market
@@ -38,6 +38,8 @@ from src.sandbox.memory import MemoryVenue
 from src.sandbox.words import OrderRequest
 from src.venues.extended.markets import listing as read_listing
 from src.venues.extended.signing import Domain, Signer
+from src.verbs.account import folder_of
+from src.verbs.run import plan_of
 from tests.engine.builders import snapshot, warm
 from tests.virtual_time import run_virtual, virtual_now
 
@@ -83,7 +85,7 @@ async def _live(
         await arm(seconds)
 
     venue.arm = armed  # type: ignore[method-assign]
-    house = House(_plan(config, seconds, 1, whole_from), venue, run="k", clock=Clock(virtual_now()), journal=journal)
+    house = House(plan_of(config, seconds, 1, whole_from), venue, run="k", clock=Clock(virtual_now()), journal=journal)
     pump = asyncio.create_task(venue.run())
     try:
         summary: object = await house.live()
@@ -227,7 +229,7 @@ def gate_of_mode(config: Config) -> object:
         _check_mode(config, _parser().parse_args([]))
     except ConfigError as refusal:
         return str(refusal)
-    return _folder(config, 1)
+    return folder_of(config, 1)
 
 
 MARKET_ROW = {

@@ -275,7 +275,7 @@ FAULTS: dict[str, Row] = {
         "the wrong version is started",
         tests=(
             "tests/engine/test_desk.py::test_in_the_first_hour_half_of_the_position_limit_is_in_force",
-            "tests/test_bot.py::test_another_version_or_configuration_begins_with_an_hour_of_smaller_limits",
+            "tests/verbs/test_run.py::test_another_version_or_configuration_begins_with_an_hour_of_smaller_limits",
             "tests/wire/test_replay_wire.py::test_journal_and_summary_name_the_configuration_in_force",
         ),
     ),

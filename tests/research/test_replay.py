@@ -22,6 +22,7 @@ from src.model.facts import BookDelta, Fill, MarkPrice, Opened, Stream
 from src.records.journal import Entry
 from src.records.segments import sealed, segment_path, tidy
 from src.research.replay import Report, replay
+from src.verbs.run import VERSION
 from tests.runtime.builders import ACCOUNT, BTC, ETH, LIMITS, Scene, living, market_of, scene
 from tests.virtual_time import run_virtual
 
@@ -424,7 +425,7 @@ def test_a_journal_goes_with_replay_and_with_nothing_else(capsys, arguments):
 
 def test_the_version_in_the_journal_is_the_projects():
     """It is written in two places, which must agree."""
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"] == bot.VERSION
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"] == VERSION
 
 
 def test_the_limits_of_the_tests_leave_both_sides_quoted():

@@ -17,6 +17,7 @@ from src.engine.blotter import Blotter
 from src.model.errors import ConfigError
 from src.records.state import NONCE_BLOCK, StateFile
 from src.venues.extended.venue import MAINNET, TESTNET
+from src.verbs import account
 from tests.wire.processes import config, run_bot
 
 NONCES = int(os.environ.get("EXTENDED_MM_NONCES", "300000"))
@@ -78,16 +79,16 @@ def test_t19_the_real_exchanges_differ_in_all_that_is_signed():
 
 def test_t19_each_mode_and_account_has_a_folder_of_its_own():
     """The journal of play money is never continued with real money, nor one account's by another's."""
-    folders = {bot._folder(configured(mode), vault) for mode in ("testnet", "mainnet") for vault in (1, 2)}
-    folders |= {bot._folder(configured("demo"), vault) for vault in (1, 2)}
+    folders = {account.folder_of(configured(mode), vault) for mode in ("testnet", "mainnet") for vault in (1, 2)}
+    folders |= {account.folder_of(configured("demo"), vault) for vault in (1, 2)}
     assert len(folders) == 5
     assert all(re.search(r"mainnet-\d$", str(folder)) for folder in folders if "mainnet" in str(folder))
 
 
 def test_t19_the_demos_keys_do_not_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     """Real keys beside a demo are not even read."""
-    monkeypatch.setattr(bot, "load_credentials", lambda *_: pytest.fail("keys were read"))
-    assert bot._credentials(configured("demo")).vault == demo_credentials().vault
+    monkeypatch.setattr(account, "load_credentials", lambda *_: pytest.fail("keys were read"))
+    assert account.credentials_of(configured("demo")).vault == demo_credentials().vault
 
 
 def test_t22_no_nonce_comes_twice_over_crashes(tmp_path: Path):

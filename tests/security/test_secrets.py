@@ -21,7 +21,6 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from src import bot
 from src.config import Config, Credentials, load_credentials
 from src.model.errors import ConfigError
 from src.records.segments import segments_in, texts
@@ -29,6 +28,7 @@ from src.runtime import dumps
 from src.venues.extended.rest import Rest
 from src.venues.extended.signing import Domain, Signer
 from src.venues.extended.venue import Endpoints, ExtendedVenue
+from src.verbs import account
 from tests.security.canary import API_KEY, PRIVATE_KEY
 from tests.venues.loopback import API_KEY as ANY_KEY
 from tests.venues.loopback import KEYS
@@ -195,9 +195,11 @@ def test_t03_no_dump_of_memory_is_written(monkeypatch: pytest.MonkeyPatch, tmp_p
         assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) != -1
     asked: list[str] = []
     monkeypatch.setattr(dumps, "forbid", lambda: asked.append("forbid"))
-    monkeypatch.setattr(bot, "load_credentials", lambda *_: asked.append("load"))
+    monkeypatch.setattr(account, "load_credentials", lambda *_: asked.append("load"))
     for mode in ("demo", "testnet", "mainnet"):
-        bot._credentials(Config.model_validate_json(json.dumps({"mode": mode, "markets": [{"market": "BTC-USD"}]})))
+        account.credentials_of(
+            Config.model_validate_json(json.dumps({"mode": mode, "markets": [{"market": "BTC-USD"}]}))
+        )
     assert ["forbid", "load"] * 2 == asked
     assert resource.getrlimit(resource.RLIMIT_CORE)[1] != 0 or os.name != "posix"
 

@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 
-from src import bot
 from src.config import load
 from src.model.facts import Opened
 from src.records.journal import entries
+from src.verbs.run import VERSION
 from tests.wire.processes import config, run_bot
 
 
@@ -53,6 +53,6 @@ def test_journal_and_summary_name_the_configuration_in_force(tmp_path):
     (segment,) = (tmp_path / "data" / "demo" / "journal").glob("*-0001.jsonl")
     opened = [entry for entry in entries(segment) if isinstance(entry, Opened)]
     assert len(opened) == 2
-    assert {(entry.version, entry.config_hash) for entry in opened} == {(bot.VERSION, expected)}
+    assert {(entry.version, entry.config_hash) for entry in opened} == {(VERSION, expected)}
     told = json.loads((tmp_path / "s.json").read_text())
-    assert (told["version"], told["config_hash"]) == (bot.VERSION, expected)
+    assert (told["version"], told["config_hash"]) == (VERSION, expected)

@@ -1,0 +1,264 @@
+"""``run``: build the house of one account, live in it, and say how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from src.config import Config, Credentials
+from src.engine.risk import LossState, TradingState, Trip
+from src.model.errors import ConfigError, Halt
+from src.model.snapshot import DeskView
+from src.model.summary import Summary
+from src.records.heartbeat import Heartbeat
+from src.records.history import Both, History, refill
+from src.records.journal import FileJournal, fills_in
+from src.records.lock import lock_account
+from src.records.state import StateFile
+from src.runtime import logs
+from src.runtime.clock import Clock, lasting
+from src.runtime.house import House
+from src.runtime.opening import MarketPlan, Plan
+from src.runtime.pulse import Pulse
+from src.venues.extended.venue import Endpoints, ExtendedVenue
+from src.verbs.account import credentials_of, endpoints_of, folder_of, secrets_of
+from src.verbs.loop import loop_factory, on_signals
+from src.verbs.outcome import DONE, FAILED, HALTED, say
+from src.views.plain import Plain
+from src.views.report import show_summary
+from src.views.tui import Tui
+
+VERSION = "0.1.0"
+GAP = 0.10  # the price jump for which the worst case is stated
+FIRST_HOUR = 3600 * 1_000_000_000  # ns
+
+
+def run(config: Config, *, for_sec: float | None, summary: Path | None) -> int:
+    """Trade until stopped, or for so many seconds; write the summary to *summary*, too. Returns the exit code."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_trade(config, for_sec, summary))
+
+
+async def _trade(config: Config, for_sec: float | None, output: Path | None) -> int:
+    credentials = credentials_of(config)
+    folder = folder_of(config, credentials.vault)
+    _check_writable(folder)
+    secrets = secrets_of(credentials)
+    recent = logs.configure(
+        path=folder / "bot.log", level=config.log_level.upper(), secrets=secrets, screen=sys.stdout.isatty()
+    )
+    async with endpoints_of(config) as (endpoints, own):
+        with _alone(folder, None if own else f"{endpoints.rest} {credentials.api_key.get_secret_value()}") as heartbeat:
+            try:
+                one = _Run(config, for_sec, credentials, folder, heartbeat=heartbeat, recent=recent)
+                code, summary = await one.live(endpoints)
+            finally:
+                recent.close()
+    summary = msgspec.structs.replace(summary, reason=logs.Redactor(secrets).text(summary.reason))
+    show_summary(summary, Console())
+    if output is not None:
+        _write(output, summary)
+    if summary.reason:
+        say(summary.reason, code)
+    return code
+
+
+@contextmanager
+def _alone(folder: Path, account: str | None) -> Iterator[Heartbeat | None]:
+    """Hold the lock of *account* and show signs of life. None: an exchange of our own, which ends with us; there two
+    demos beside each other are fine.
+    """
+    if account is None:
+        yield None
+        return
+    lock = lock_account(account)
+    try:
+        with Heartbeat(folder) as heartbeat:
+            yield heartbeat
+    finally:
+        lock.release()
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            "data_dir",
+            f"the folder {folder} cannot be written ({error.strerror}); the bot does not trade without a journal.",
+        ) from None
+
+
+class _Run:
+    """One run: its records, its picture, and the house between them. Raises ``Halt`` when an earlier run was halted."""
+
+    def __init__(
+        self,
+        config: Config,
+        for_sec: float | None,
+        credentials: Credentials,
+        folder: Path,
+        *,
+        heartbeat: Heartbeat | None,
+        recent: logs.Recent,
+    ) -> None:
+        fresh = heartbeat is None  # the exchange is our own and new
+        self._config = config
+        self._for_sec = for_sec
+        self._credentials = credentials
+        self._heartbeat = heartbeat
+        self._recent = recent
+        self._clock = Clock(elapsed=lasting)
+        self._name = _base36(self._clock.now() // 1_000_000)
+        self._state = StateFile(folder / "state.json", fresh=fresh)
+        if halt := self._state.state.halt:
+            raise Halt(
+                f"trading was halted and stays so until you clear it: {halt}; look into it, then run python -m src.bot "
+                "clear-halt"
+            )
+        self._journalled = [] if fresh else fills_in(folder / "journal")
+        self._history = History(config.history_dsn, folder, account=folder.name, run=self._name)
+        if self._history.moved_aside:
+            refill(self._history.store, folder / "journal")
+        self._journal = Both(FileJournal(folder / "journal", self._name, now=self._clock.now), self._history)
+        self._picture = Tui(Console()) if sys.stdout.isatty() else Plain(sys.stdout)
+
+    async def live(self, endpoints: Endpoints) -> tuple[int, Summary]:
+        """Trade at *endpoints* until stopped; return the exit code and the summary."""
+        _print_stakes(self._config, self._credentials)
+        venue = ExtendedVenue(
+            endpoints,
+            self._credentials,
+            now=self._clock.now,
+            nonces=self._state.nonce,
+            self_trade_protection=self._config.stp,
+        )
+        house = self._house(venue)
+        on_signals(house.stop)
+        heartbeat = self._heartbeat
+        pulse = Pulse(house.works, heartbeat.beat if heartbeat else lambda: None)
+        try:
+            pulse.start()
+            await venue.open()
+            summary = await house.live()
+        finally:
+            pulse.stop()
+            if heartbeat is not None:
+                heartbeat.empty = house.empty
+            self._picture.close()
+            await venue.close()
+            self._journal.close()
+            self._state.close()
+        if self._journal.failure and not house.failure:
+            return say(self._journal.failure, FAILED), summary
+        return _code(house, summary), summary
+
+    def _house(self, venue: ExtendedVenue) -> House:
+        config, state = self._config, self._state
+        config_hash = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
+        whole_from = whole_limits_from(config, state, f"{VERSION} {config_hash}", self._clock.now())
+        return House(
+            plan_of(config, self._for_sec, self._credentials.vault, whole_from),
+            venue,
+            run=self._name,
+            clock=self._clock,
+            journal=self._journal,
+            journalled=self._journalled,
+            loss=_loss(state),
+            show=self._show,
+            tripped=lambda trip: _latch(state, trip),
+            losses=lambda loss: state.remember(loss.day, loss.day_start_equity_usd, loss.peak_equity_usd),
+            failing=lambda: state.failure,
+            warnings=self._recent.lines,
+            wall=time.time_ns,
+            version=VERSION,
+            config_hash=config_hash,
+        )
+
+    def _show(self, view: DeskView) -> None:
+        self._picture.show(view)
+        self._history.look(view)
+
+
+def _code(house: House, summary: Summary) -> int:
+    if summary.state == TradingState.HALTED.name:
+        return HALTED
+    return FAILED if house.failure else DONE
+
+
+def plan_of(config: Config, for_sec: float | None, vault: int, whole_from: int = 0) -> Plan:
+    """Return *config* in the words of the house."""
+    return Plan(
+        mode=config.mode,
+        account=f"vault {vault}",
+        markets=tuple(MarketPlan(market.market, market, market) for market in config.enabled),
+        limits=config.risk,
+        quote_loop_ms=config.quote_loop_ms,
+        replace_coalesce_ms=config.replace_coalesce_ms,
+        dead_man_sec=config.dead_mans_switch_sec,
+        order_expiry_sec=config.order_expiry_sec,
+        startup_orders=config.startup_orders,
+        foreign_orders=config.foreign_orders,
+        maker_fee=config.fees_override.makerFeeRate,
+        taker_fee=config.fees_override.takerFeeRate,
+        for_sec=for_sec,
+        seed=config.sandbox.seed,
+        whole_from=whole_from,
+    )
+
+
+def whole_limits_from(config: Config, state: StateFile, program: str, now: int) -> int:
+    """Return when the first hour of *program* (version and configuration) ends; 0 for play money, which has none."""
+    return 0 if config.mode == "demo" else state.since(program, now) + FIRST_HOUR
+
+
+def _print_stakes(config: Config, credentials: Credentials) -> None:
+    """Before real money: whose account, which limits, and what they can cost."""
+    if config.mode != "mainnet":
+        return
+    risk = config.risk
+    print(
+        f"MAINNET, vault {credentials.vault}: up to {risk.max_net_position_usd:g} USD in one market and "
+        f"{risk.max_total_position_usd:g} USD in all. A jump of {GAP:.0%} against a full book loses "
+        f"{risk.max_total_position_usd * GAP:g} USD before any limit can act; trading then halts at a daily loss of "
+        f"{risk.max_daily_loss_usd:g} USD or {risk.max_drawdown_usd:g} USD below the peak.",
+        flush=True,
+    )
+
+
+def _loss(state: StateFile) -> LossState | None:
+    saved = state.state
+    if not saved.day or saved.day_start_equity_usd is None or saved.peak_equity_usd is None:
+        return None
+    return LossState(saved.day, saved.day_start_equity_usd, saved.peak_equity_usd)
+
+
+def _latch(state: StateFile, trip: Trip) -> None:
+    if trip.state is TradingState.HALTED:
+        state.latch_halt(trip.reason, trip.time)
+
+
+def _write(path: Path, summary: Summary) -> None:
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    beside.replace(path)
+
+
+def _base36(number: int) -> str:
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = digits[digit] + text
+    return text

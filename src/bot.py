@@ -46,6 +46,7 @@ def _do(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             faults=options.faults,
             figures=options.json,
+            resume=options.resume,
             debug=options.debug,
         )
     return _do_with(load(options.config), options)
@@ -106,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, metavar="J", help="simulate: so many processes, default 1")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="simulate: the one schedule in FILE")
     parser.add_argument("--json", type=Path, metavar="FILE", help="simulate: write the figures of the sweep to FILE")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE", help="simulate: keep finished seeds in FILE, and go on after them"
+    )
     parser.add_argument("--debug", action="store_true", help="simulate: stop in the debugger at a violation")
     return parser
 

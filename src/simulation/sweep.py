@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -29,18 +29,23 @@ def sweep(
     run: Run = simulate,
     shorten: bool = True,
     tell: Tell = lambda _: None,
+    known: Sequence[Result] = (),
+    keep: Callable[[Result], None] = lambda _: None,
 ) -> Outcome:
     """Live *seeds* seeds from *seed* on (or the one *schedule*) until one fails; shorten that one's schedule.
 
     With several *jobs* each seed lives in a process of its own; results count in the order of the seeds, and the lowest
-    seed that fails is the one reported. *tell* hears of the outcome so far after every seed.
+    seed that fails is the one reported. *tell* hears of the outcome so far after every seed. *known* are the results of
+    the first seeds, from an earlier sweep; *keep* gets each new one without violations.
     """
-    numbers = range(seed, seed + seeds)
+    outcome = Outcome()
+    for result in known[:seeds]:
+        outcome.add(result)
+    numbers = range(seed + outcome.seeds, seed + seeds)
     if jobs > 1 and schedule is None:
         results = _in_processes(numbers, seconds, jobs)
     else:
         results = (run(each) for each in ([schedule] if schedule else (draw(number, seconds) for number in numbers)))
-    outcome = Outcome()
     with closing(results):
         for result in results:
             outcome.add(result)
@@ -48,6 +53,7 @@ def sweep(
             if result.violations:
                 outcome.failed = result
                 break
+            keep(result)
     if outcome.failed is not None and shorten:
         outcome.shrunk = shrink(outcome.failed, run)
     return outcome

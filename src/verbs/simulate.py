@@ -10,7 +10,15 @@ from src.verbs.outcome import DONE, FAILED
 
 
 def simulate(
-    *, seed: int, seeds: int, hours: float, jobs: int, faults: Path | None, figures: Path | None, debug: bool
+    *,
+    seed: int,
+    seeds: int,
+    hours: float,
+    jobs: int,
+    faults: Path | None,
+    figures: Path | None,
+    resume: Path | None,
+    debug: bool,
 ) -> int:
     """Live seeds of faults; done only when no invariant was broken."""
     lines, fine = front.simulate(
@@ -20,6 +28,7 @@ def simulate(
         jobs=jobs,
         faults=faults,
         figures=figures,
+        resume=resume,
         debug=debug,
         clock=time.monotonic,
     )

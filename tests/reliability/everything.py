@@ -29,12 +29,9 @@ TOOLS = (
     Tool(
         "src.bot",
         "simulate --seeds 200 --hours 0.05 --json .reliability/simulation.json",
-        "simulate --seeds 10000 --hours 0.1 --json .reliability/simulation.json",
+        "simulate --seeds 2000 --hours 0.5 --json .reliability/simulation.json --resume .reliability/seeds.jsonl",
     ),
     Tool("tests.reliability.crash_points", "--seeds 2", "--seeds 50"),
-    Tool("tests.reliability.drills", "kill9 --count 6", "kill9 --count 200"),
-    Tool("tests.reliability.drills", "stop --count 2", "stop --count 100"),
-    Tool("tests.reliability.drills", "frozen --count 2", "frozen --count 100"),
     Tool("tests.reliability.mutants", "", "--seeds 2000"),
     Tool("tests.reliability.fuzz_frames", "--count 20000", "--count 10000000"),
     Tool("tests.reliability.fuzz_config", "--count 500 --processes 4", "--count 10000"),

@@ -9,6 +9,7 @@ import pytest
 
 from src import bot
 from src.simulation import report
+from src.simulation.kept import Kept
 from src.simulation.plan import ROWS, Fault, Schedule, decode, draw
 from src.simulation.run import Result, simulate
 from src.simulation.shrink import shrink
@@ -104,12 +105,54 @@ def test_the_figures_of_a_sweep_are_written_to_a_file(tmp_path: Path, capsys: py
         (["--jobs", "0"], "--jobs"),
         (["--debug", "--jobs", "2"], "--debug"),
         (["--hours", "0.001", "--json", "/nowhere/figures.json"], "--json"),
+        (["--hours", "0.001", "--resume", "/nowhere/kept.jsonl"], "--resume"),
+        (["--resume", "kept.jsonl", "--debug"], "--resume"),
     ],
 )
 def test_a_wrong_sweep_is_refused_in_one_sentence(arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]):
     """No seeds, no processes, a debugger in two processes, a file that cannot be: exit 2, one sentence."""
     assert bot.main(["simulate", *arguments]) == 2
     assert word in capsys.readouterr().err
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Two seeds, the second line torn; three more: one is known, three are lived, and the outcome is that of one go."""
+    path, figures = tmp_path / "kept.jsonl", tmp_path / "figures.json"
+    whole = sweep(7, 7.2, seeds=4)
+    arguments = ["simulate", "--seed", "7", "--hours", "0.002", "--resume", str(path)]
+    assert bot.main([*arguments, "--seeds", "2"]) == 0
+    path.write_bytes(path.read_bytes()[:-30])
+
+    assert bot.main([*arguments, "--seeds", "4", "--json", str(figures)]) == 0
+
+    assert capsys.readouterr().out.splitlines()[-1] == whole.digest
+    told = msgspec.json.decode(figures.read_bytes())
+    assert (told["seeds"], told["digest"], told["faults"]) == (4, whole.digest, whole.hits.total())
+    assert [msgspec.json.decode(line)["seed"] for line in path.read_bytes().splitlines()[1:]] == [7, 8, 9, 10]
+    assert bot.main([*arguments, "--seeds", "4"]) == 0  # nothing is left to live
+    assert capsys.readouterr().out.splitlines()[-1] == whole.digest
+
+
+def test_seeds_of_another_commit_or_length_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The file names what its seeds are of; anything else is refused with both, and the file stays as it was."""
+    path = tmp_path / "kept.jsonl"
+    Kept(path, seed=7, seconds=7.2)
+    before = path.read_bytes()
+
+    assert bot.main(["simulate", "--seed", "7", "--hours", "0.1", "--resume", str(path)]) == 2
+    assert "from 7 on, 7.2 s each" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    path.write_text("no record")
+    assert bot.main(["simulate", "--seed", "7", "--hours", "0.1", "--resume", str(path)]) == 2
+    assert "no record of a sweep" in capsys.readouterr().err
+
+
+def test_a_failed_seed_is_not_kept():
+    """It is to be lived again, before a mended bot and after."""
+    kept: list[int] = []
+    failing = Schedule(1, 60, faults=(Fault(1.0, "N6"), Fault(2.0, "V25")))
+    sweep(1, 60, schedule=failing, run=pretend, shorten=False, keep=lambda result: kept.append(result.schedule.seed))
+    assert kept == []
 
 
 def test_the_debugger_stops_while_everything_stands_as_it_was(monkeypatch: pytest.MonkeyPatch):

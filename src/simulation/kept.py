@@ -1,0 +1,99 @@
+"""Seeds that were lived already, in a file: a sweep of hours that was interrupted goes on where it was.
+
+One JSON line per seed behind a head that names what they are seeds of. Another commit is another program: its seeds do
+not count. A line torn by the interruption is lived again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from src.model.errors import ConfigError
+from src.simulation.plan import draw
+from src.simulation.report import commit
+from src.simulation.run import Result
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the lines are seeds of: the program, the first seed, and the seconds of faults in each."""
+
+    commit: str
+    seed: int
+    seconds: float
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A seed without violations, and the seconds it took since the one before. Its schedule can be drawn again."""
+
+    seed: int
+    took: float
+    config: str
+    digest: str
+    hits: dict[str, int]
+    runs: int
+    fills: int
+    orders: int
+    simulated: float
+    uptime: float
+    late_landings: int
+
+
+_OWN = [name for name in Line.__struct_fields__ if name not in ("seed", "took")]  # as in a result
+
+
+class Kept:
+    """The file at *path*: the seeds in it, and those to come. Raises ``ConfigError`` when it is of something else."""
+
+    def __init__(self, path: Path, *, seed: int, seconds: float) -> None:
+        head = Head(commit(), seed, seconds)
+        self.took = 0.0
+        self.results: list[Result] = []
+        try:
+            good = self._read(path, head) if path.exists() else b""
+            path.write_bytes(good or msgspec.json.encode(head) + b"\n")
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        self._path = path
+
+    def _read(self, path: Path, head: Head) -> bytes:
+        """Take in the seeds of *path* and return the lines that could be read."""
+        first, *others = path.read_bytes().splitlines(keepends=True) or [b""]
+        try:
+            found = msgspec.json.decode(first, type=Head)
+        except msgspec.MsgspecError:
+            raise ConfigError("--resume", f"{path} is no record of a sweep; name another file.") from None
+        if found != head:
+            raise ConfigError(
+                "--resume",
+                f"{path} holds seeds from {found.seed} on, {found.seconds:g} s each, of commit {found.commit}; this is "
+                f"{head.seed}, {head.seconds:g} s, {head.commit}. Remove it to begin anew.",
+            )
+        good = [first]
+        for text in others:
+            try:
+                line = msgspec.json.decode(text, type=Line)
+            except msgspec.MsgspecError:
+                break
+            if line.seed != head.seed + len(self.results) or not text.endswith(b"\n"):
+                break
+            good.append(text)
+            self.took += line.took
+            own = {name: getattr(line, name) for name in _OWN}
+            self.results.append(Result(schedule=draw(line.seed, head.seconds), violations=(), last_events=(), **own))
+        return b"".join(good)
+
+    def add(self, result: Result, took: float) -> None:
+        """Keep a seed in which nothing was violated, *took* seconds after the one before."""
+        own = {name: getattr(result, name) for name in _OWN}
+        line = Line(seed=result.schedule.seed, took=round(took, 3), **own)
+        try:
+            with self._path.open("ab") as file:
+                file.write(msgspec.json.encode(line) + b"\n")
+        except OSError as error:
+            raise _unwritable(self._path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError("--resume", f"{path} cannot be written ({error.strerror}).")

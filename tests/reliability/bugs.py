@@ -32,6 +32,17 @@ BUGS = [
     Bug("An order that landed while the bot left stayed open", "simulation", "seed-39.json"),
     Bug("After a sleep a mark was believed whose age could no longer be told", "simulation", "seed-290.json"),
     Bug(
+        "A series of trades by another hand was taken for a lasting difference, and halted",
+        "simulation",
+        "seed-34.json",
+    ),
+    Bug("A test order that a taker filled was taken for proof that the timer works", "simulation", "seed-166.json"),
+    Bug(
+        "The judge blamed the bot for a test order that an earlier run's mass-cancel took",
+        "simulation",
+        "seed-2131.json",
+    ),
+    Bug(
         "After several restarts within a minute a start counted a fill of an earlier run again",
         "kill drills",
         "tests/records/test_journal.py::test_the_latest_fills_are_found_over_several_runs",
@@ -70,11 +81,6 @@ BUGS = [
         "A failing seed whose halted run was stopped hung the simulator for ever",
         "crash points",
         "tests/simulation/test_crash.py::test_a_restart_that_forgets_its_position_is_caught",
-    ),
-    Bug(
-        "After several restarts within a minute a fill of an earlier run was counted again",
-        "kill drills",
-        "tests/records/test_journal.py::test_the_latest_fills_are_found_over_several_runs",
     ),
 ]
 

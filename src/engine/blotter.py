@@ -1,23 +1,4 @@
-"""Our working orders of one market: their life cycle as a table, and every fill counted once.
-
-Theory of operation
-===================
-An order is born in INTENT the moment it is decided, leaves us (PENDING), rests in the book (LIVE) and ends. What moves
-it are *events*, each distilled from a fact, and ``TABLE`` says where each leads. A pair that is not in the table
-changes nothing: facts come late, twice and out of order, and one we have no use for must do no harm. The laws can be
-read off the rows:
-
-* No row starts in FILLED, CANCELLED, REJECTED or EXPIRED: these states are never left.
-* ABSENT is our own conclusion (asked often enough, the venue has none), so the venue's word overrules it: an order that
-  lands late revives.
-* No answer to a *cancel* ends an order. Its acknowledgement may overtake a fill, so only the stream or a query does.
-* Whatever leaves us in the dark (no answer, a cancel refused, a status we do not know) leads to UNKNOWN: ask, never
-  guess.
-
-PENDING_CANCEL is laid *over* another state, ``came_from``, which keeps moving by the same table while the cancel (or
-the edit that replaces the order) is under way. If the state beneath ends or becomes unknown, so does the order; if the
-request turns out not to have happened (KEPT), the order is again what lies beneath. That return is the one step that
-needs memory and therefore is not in the table. An order that has not left us can be neither in doubt nor absent.
+"""Our working orders of one market, and every fill counted once.
 
 Quantity has one source: fills, counted once per trade id. The venue's pictures of an order only *bound* it:
 ``reported`` is the most they have claimed to be filled. An ended order that was reported to have traded more than we
@@ -27,7 +8,6 @@ until its fills have come.
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from src.engine.lifecycle import FOR_THE_CANCELLED, FOR_THE_NEW, FOR_THE_REPLACED, TABLE, Event, Record
 from src.model.actions import Action, Cancel, OrderState, Place, Replace, Side, WorkingOrder
 from src.model.facts import Answer, Fill, OpenOrders, OrderAbsent, OrderUpdate, Outcome, VenueState, Verb
 
@@ -49,104 +30,6 @@ _DUPLICATE_ID: Final = "1134"  # the venue has an order of this id: our request 
 _POST_ONLY_FAILED: Final = "POST_ONLY_FAILED"
 _ORDER_REPLACED: Final = "ORDER_REPLACED"
 _FAILED: Final = (VenueState.REJECTED, VenueState.CANCELLED)
-
-
-class Event(enum.StrEnum):
-    """What can happen to an order. The venue's words bear the names of ``VenueState``."""
-
-    SENT = "sent"  # its request leaves us, or has been accepted (which proves no more)
-    DENIED = "denied"  # its request was refused, or never left us
-    UNANSWERED = "unanswered"  # nobody knows what became of its request
-    ENDING = "ending"  # we decided to cancel or to replace it
-    KEPT = "kept"  # that cancel or replacement did not happen
-    DOUBTED = "doubted"  # something besides its own request leaves us in the dark about it
-    TRADED = "traded"  # a fill that does not complete it
-    OPEN = "open"
-    FILLED = "filled"
-    CANCELLED = "cancelled"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    OTHER = "other"  # a status we do not know
-    GONE = "gone"  # asked often enough: the venue does not have it
-
-
-TABLE: Final[Mapping[tuple[OrderState, Event], OrderState]] = {
-    # decided, still in our hands
-    (OrderState.INTENT, Event.SENT): OrderState.PENDING,
-    (OrderState.INTENT, Event.DENIED): OrderState.REJECTED,
-    (OrderState.INTENT, Event.UNANSWERED): OrderState.UNKNOWN,
-    (OrderState.INTENT, Event.ENDING): OrderState.PENDING_CANCEL,
-    (OrderState.INTENT, Event.TRADED): OrderState.LIVE,
-    (OrderState.INTENT, Event.OPEN): OrderState.LIVE,
-    (OrderState.INTENT, Event.FILLED): OrderState.FILLED,
-    (OrderState.INTENT, Event.CANCELLED): OrderState.CANCELLED,
-    (OrderState.INTENT, Event.REJECTED): OrderState.REJECTED,
-    (OrderState.INTENT, Event.EXPIRED): OrderState.EXPIRED,
-    (OrderState.INTENT, Event.OTHER): OrderState.UNKNOWN,
-    # under way
-    (OrderState.PENDING, Event.DENIED): OrderState.REJECTED,
-    (OrderState.PENDING, Event.UNANSWERED): OrderState.UNKNOWN,
-    (OrderState.PENDING, Event.ENDING): OrderState.PENDING_CANCEL,
-    (OrderState.PENDING, Event.DOUBTED): OrderState.UNKNOWN,
-    (OrderState.PENDING, Event.TRADED): OrderState.LIVE,
-    (OrderState.PENDING, Event.OPEN): OrderState.LIVE,
-    (OrderState.PENDING, Event.FILLED): OrderState.FILLED,
-    (OrderState.PENDING, Event.CANCELLED): OrderState.CANCELLED,
-    (OrderState.PENDING, Event.REJECTED): OrderState.REJECTED,
-    (OrderState.PENDING, Event.EXPIRED): OrderState.EXPIRED,
-    (OrderState.PENDING, Event.OTHER): OrderState.UNKNOWN,
-    (OrderState.PENDING, Event.GONE): OrderState.ABSENT,
-    # in the book: answers to its own request come too late to matter
-    (OrderState.LIVE, Event.ENDING): OrderState.PENDING_CANCEL,
-    (OrderState.LIVE, Event.DOUBTED): OrderState.UNKNOWN,
-    (OrderState.LIVE, Event.FILLED): OrderState.FILLED,
-    (OrderState.LIVE, Event.CANCELLED): OrderState.CANCELLED,
-    (OrderState.LIVE, Event.REJECTED): OrderState.REJECTED,
-    (OrderState.LIVE, Event.EXPIRED): OrderState.EXPIRED,
-    (OrderState.LIVE, Event.OTHER): OrderState.UNKNOWN,
-    # a cancel or an edit under way: only what concerns that request; all else moves the state beneath
-    (OrderState.PENDING_CANCEL, Event.ENDING): OrderState.PENDING_CANCEL,
-    (OrderState.PENDING_CANCEL, Event.DOUBTED): OrderState.UNKNOWN,
-    (OrderState.PENDING_CANCEL, Event.GONE): OrderState.ABSENT,
-    # in doubt: only the venue's word helps; a fill proves that it was there, not that it still is
-    (OrderState.UNKNOWN, Event.ENDING): OrderState.PENDING_CANCEL,
-    (OrderState.UNKNOWN, Event.OPEN): OrderState.LIVE,
-    (OrderState.UNKNOWN, Event.FILLED): OrderState.FILLED,
-    (OrderState.UNKNOWN, Event.CANCELLED): OrderState.CANCELLED,
-    (OrderState.UNKNOWN, Event.REJECTED): OrderState.REJECTED,
-    (OrderState.UNKNOWN, Event.EXPIRED): OrderState.EXPIRED,
-    (OrderState.UNKNOWN, Event.GONE): OrderState.ABSENT,
-    # concluded absent, and yet it moves
-    (OrderState.ABSENT, Event.SENT): OrderState.PENDING,
-    (OrderState.ABSENT, Event.TRADED): OrderState.LIVE,
-    (OrderState.ABSENT, Event.OPEN): OrderState.LIVE,
-    (OrderState.ABSENT, Event.FILLED): OrderState.FILLED,
-    (OrderState.ABSENT, Event.CANCELLED): OrderState.CANCELLED,
-    (OrderState.ABSENT, Event.REJECTED): OrderState.REJECTED,
-    (OrderState.ABSENT, Event.EXPIRED): OrderState.EXPIRED,
-    (OrderState.ABSENT, Event.OTHER): OrderState.UNKNOWN,
-}
-
-_NEEDS_THE_VENUE: Final = (Event.DOUBTED, Event.GONE)  # cannot be said of an order that has not left us
-
-# What an answer to a request means: for the order it opens, for the order it replaces, for the order it cancels.
-_FOR_THE_NEW: Final = {
-    Outcome.SENT: Event.SENT,
-    Outcome.ACCEPTED: Event.SENT,
-    Outcome.REFUSED: Event.DENIED,
-    Outcome.UNANSWERED: Event.UNANSWERED,
-    Outcome.WITHHELD: Event.DENIED,
-}
-_FOR_THE_REPLACED: Final = {
-    Outcome.REFUSED: Event.KEPT,
-    Outcome.UNANSWERED: Event.DOUBTED,
-    Outcome.WITHHELD: Event.KEPT,
-}
-_FOR_THE_CANCELLED: Final = {
-    Outcome.REFUSED: Event.DOUBTED,
-    Outcome.UNANSWERED: Event.DOUBTED,
-    Outcome.WITHHELD: Event.KEPT,
-}
 
 
 def is_ours(order_id: str) -> bool:
@@ -165,63 +48,12 @@ class FillResult(msgspec.Struct, frozen=True):
     overfilled: bool = False
 
 
-class _Record:
-    """An order and what only the blotter needs to know about it."""
-
-    __slots__ = ("behind_since", "came_from", "counted_until", "decided", "order", "replaces", "reported")
-
-    def __init__(self, order: WorkingOrder, *, decided: int = 0, replaces: str = "", counted_until: int = -1) -> None:
-        self.order = order
-        self.came_from = order.state  # the state beneath PENDING_CANCEL
-        self.reported = order.filled  # the most that the venue has claimed to be filled
-        self.behind_since: int | None = None  # since when *reported* exceeds the fills applied
-        self.decided = decided
-        self.replaces = replaces
-        self.counted_until = counted_until  # venue time up to which an adopted order's *filled* includes its fills
-
-    @property
-    def missing(self) -> int:
-        """Lots the venue claims to be filled whose fills have not come."""
-        return max(0, self.reported - self.order.filled)
-
-    @property
-    def shown(self) -> bool:
-        """Whether others can see it in the book, as far as we know: confirmed, or accepted and so about to be there.
-
-        Without the accepted ones a silent account stream would let the mid follow our own quotes.
-        """
-        state = self.came_from if self.order.state is OrderState.PENDING_CANCEL else self.order.state
-        return state is OrderState.LIVE or (state is OrderState.PENDING and self.order.venue_id != "")
-
-    def doubtful(self, now: int, quiet_ns: int) -> bool:
-        state = self.order.state
-        if state is OrderState.UNKNOWN:
-            return True
-        if self.behind_since is not None and now - self.behind_since > quiet_ns:
-            return True
-        return state in (OrderState.PENDING, OrderState.PENDING_CANCEL) and now - self.order.since > quiet_ns
-
-    def step(self, event: Event) -> OrderState:
-        """Return the state *event* leads to; under a cancel, move the state beneath."""
-        state = self.order.state
-        if state is not OrderState.PENDING_CANCEL:
-            return TABLE.get((state, event), state)
-        if event is Event.KEPT or (event in _NEEDS_THE_VENUE and self.came_from is OrderState.INTENT):
-            return self.came_from
-        if (state, event) in TABLE:
-            return TABLE[state, event]
-        beneath = TABLE.get((self.came_from, event), self.came_from)
-        fell = beneath is not self.came_from and (beneath.terminal or beneath is OrderState.UNKNOWN)
-        self.came_from = beneath
-        return beneath if fell else state
-
-
 class _Standing:
     """What follows from the orders as they stand: worked out once after a change, asked many times per decision."""
 
     __slots__ = ("buys", "missing_lots", "open_lots", "own_levels", "sells", "two_sided", "working")
 
-    def __init__(self, records: Mapping[str, _Record]) -> None:
+    def __init__(self, records: Mapping[str, Record]) -> None:
         working: dict[str, WorkingOrder] = {}
         self.open_lots = {Side.BUY: 0, Side.SELL: 0}
         self.missing_lots = {Side.BUY: 0, Side.SELL: 0}
@@ -268,10 +100,10 @@ class Blotter:
         self.run = run
         self.unmatched = 0  # fills that belonged to no order of ours when they came
         self._last_id = 0
-        self._open: dict[str, _Record] = {}  # not ended, or ended with fills missing
+        self._open: dict[str, Record] = {}  # not ended, or ended with fills missing
         self._stands: _Standing | None = None  # None: something has changed
         # Ordered, so that the oldest can be forgotten at once: a plain dict searches past all it has forgotten before.
-        self._settled: OrderedDict[str, _Record] = OrderedDict()  # ended with every fill counted, oldest first
+        self._settled: OrderedDict[str, Record] = OrderedDict()  # ended with every fill counted, oldest first
         self._by_venue_id: dict[str, str] = {}
         self._trades: OrderedDict[str, None] = OrderedDict()  # a set
         self._orphans: dict[str, int] = {}  # venue id → lots traded under it before we knew whose it was
@@ -382,7 +214,7 @@ class Blotter:
             since=now,
         )
         replaces = action.replaces if isinstance(action, Replace) else ""
-        self._open[order.order_id] = _Record(order, decided=now, replaces=replaces)
+        self._open[order.order_id] = Record(order, decided=now, replaces=replaces)
         self._stands = None
 
     # --- what we hear ------------------------------------------------------------------------------------------------
@@ -432,15 +264,15 @@ class Blotter:
         if record is None:
             return
         if fact.verb is Verb.CANCEL:
-            self._move(record, _FOR_THE_CANCELLED.get(fact.outcome), fact.time)
+            self._move(record, FOR_THE_CANCELLED.get(fact.outcome), fact.time)
             return
         self._identify(record, fact.venue_id)
         landed_before = fact.outcome is Outcome.REFUSED and fact.code == _DUPLICATE_ID
-        self._move(record, _FOR_THE_NEW[Outcome.UNANSWERED if landed_before else fact.outcome], fact.time)
+        self._move(record, FOR_THE_NEW[Outcome.UNANSWERED if landed_before else fact.outcome], fact.time)
         replaced = self._find(record.replaces)
         if replaced is not None:
             in_doubt = fact.code in (_DUPLICATE_ID, _EDITED_NOT_FOUND)
-            self._move(replaced, Event.DOUBTED if in_doubt else _FOR_THE_REPLACED.get(fact.outcome), fact.time)
+            self._move(replaced, Event.DOUBTED if in_doubt else FOR_THE_REPLACED.get(fact.outcome), fact.time)
 
     def _update(self, fact: OrderUpdate, *, pictured: int) -> None:
         """Take in the venue's picture of one order, true at *pictured* or later."""
@@ -456,7 +288,7 @@ class Blotter:
         elif fact.state in _FAILED:
             self._failed(record, fact, first=changed)
 
-    def _seen_open(self, record: _Record, pictured: int, now: int) -> None:
+    def _seen_open(self, record: Record, pictured: int, now: int) -> None:
         order = record.order
         if record.decided > self._rejected_at[order.side]:
             self._rejects[order.side] = 0
@@ -464,7 +296,7 @@ class Blotter:
             # Accepted, perhaps, but never done: without this the order would block its level for ever.
             self._move(record, Event.KEPT, now)
 
-    def _failed(self, record: _Record, fact: OrderUpdate, *, first: bool) -> None:
+    def _failed(self, record: Record, fact: OrderUpdate, *, first: bool) -> None:
         side = record.order.side
         if first and fact.reason == _POST_ONLY_FAILED:
             self._rejects[side] += 1
@@ -494,7 +326,7 @@ class Blotter:
             since=fact.time,
         )
         self._orphans.pop(fact.venue_id, None)  # its fills so far are in the venue's count
-        record = _Record(order, counted_until=fact.venue_time if fact.filled else -1)
+        record = Record(order, counted_until=fact.venue_time if fact.filled else -1)
         self._open[order.order_id] = record
         self._stands = None
         self._identify(record, fact.venue_id)
@@ -512,14 +344,14 @@ class Blotter:
 
     # --- bookkeeping -------------------------------------------------------------------------------------------------
 
-    def _find(self, order_id: str, venue_id: str = "") -> _Record | None:
+    def _find(self, order_id: str, venue_id: str = "") -> Record | None:
         for name in (order_id, self._by_venue_id.get(venue_id, "")):
             record = self._open.get(name) or self._settled.get(name)
             if record is not None:
                 return record
         return None
 
-    def _identify(self, record: _Record, venue_id: str) -> None:
+    def _identify(self, record: Record, venue_id: str) -> None:
         if venue_id and not record.order.venue_id:
             own = self._orphans.pop(venue_id, 0)
             record.order = msgspec.structs.replace(record.order, venue_id=venue_id, filled=record.order.filled + own)
@@ -528,7 +360,7 @@ class Blotter:
             if own:
                 self._move(record, Event.TRADED if record.order.remaining > 0 else Event.FILLED, record.order.since)
 
-    def _move(self, record: _Record, event: Event | None, now: int) -> bool:
+    def _move(self, record: Record, event: Event | None, now: int) -> bool:
         """Let *event* happen to the order and return whether its state changed (None: nothing happens)."""
         before = record.order.state
         after = before if event is None else record.step(event)
@@ -538,7 +370,7 @@ class Blotter:
         self._file(record, now)
         return after is not before
 
-    def _file(self, record: _Record, now: int) -> None:
+    def _file(self, record: Record, now: int) -> None:
         """Keep the record where it belongs: open, or settled and one day forgotten."""
         self._stands = None
         order_id = record.order.order_id

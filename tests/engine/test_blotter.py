@@ -11,17 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from src.engine.blotter import (
-    CANCEL_PATIENCE,
-    NO_LEVEL,
-    RETAIN,
-    TABLE,
-    TRADES,
-    Blotter,
-    Event,
-    FillResult,
-    is_ours,
-)
+from src.engine import blotter as module
+from src.engine.blotter import CANCEL_PATIENCE, NO_LEVEL, RETAIN, TRADES, Blotter, FillResult, is_ours
+from src.engine.lifecycle import TABLE, Event
 from src.model.actions import Cancel, OrderState, Place, Replace, Side, WorkingOrder
 from src.model.facts import Answer, Fill, OpenOrders, OrderAbsent, OrderUpdate, Outcome, VenueState, Verb
 
@@ -621,6 +613,37 @@ def test_an_order_of_an_earlier_run_is_adopted_without_a_level():
     assert book.open_lots(Side.BUY) == 5
 
 
+def test_an_adopted_order_is_as_the_venue_shows_it():
+    """Every field, and it is found by the venue's id; fills told before are inside the venue's count."""
+    book = blotter()
+    book.fill(trade("before", "", 4, venue_id="v9"))
+    book.apply(picture("xmmold-1", filled=4, venue_id="v9", time=8))
+    assert book.working["xmmold-1"] == WorkingOrder(
+        order_id="xmmold-1",
+        side=Side.BUY,
+        price=100,
+        size=10,
+        level=NO_LEVEL,
+        state=S.LIVE,
+        filled=4,
+        expires=10**15,
+        since=8,
+        venue_id="v9",
+    )
+    result = book.fill(trade("after", "", 6, venue_id="v9", venue_time=9))
+    assert result.order is not None and result.order.order_id == "xmmold-1"
+    assert book.state_of("xmmold-1") is S.FILLED
+
+
+@pytest.mark.parametrize("venue_time", [0, 1, 40, 60])
+def test_of_an_adopted_order_without_fills_every_fill_counts(venue_time: int):
+    """Its picture of time 50 shows none, so whatever its own time, a fill told later is a new one."""
+    book = blotter()
+    book.apply(picture("xmmold-1", venue_time=50))
+    book.fill(trade("t", "xmmold-1", 4, venue_time=venue_time))
+    assert book.working["xmmold-1"].filled == 4
+
+
 def test_an_adopted_order_can_stand_for_a_level():
     """At the start the order of an earlier run takes its place in the ladder; told again, it keeps it."""
     book = blotter()
@@ -819,6 +842,59 @@ def test_a_fill_beyond_the_size_is_told():
     assert book.open_lots(Side.BUY) == 0
 
 
+def test_a_fill_that_leaves_one_lot_leaves_the_order_in_the_book():
+    """9 of 10: still live, with one lot; the tenth ends it."""
+    book = blotter()
+    order_id = live(book)
+    book.fill(trade("1", order_id, 9))
+    assert (state_of(book, order_id), book.open_lots(Side.BUY)) == (S.LIVE, 1)
+    book.fill(trade("2", order_id, 1))
+    assert book.state_of(order_id) is S.FILLED
+
+
+def test_a_fill_that_names_both_ids_teaches_the_venues():
+    """From then on the venue's id alone finds the order."""
+    book = blotter()
+    order_id = live(book)
+    book.fill(trade("1", order_id, 2, venue_id="v1"))
+    result = book.fill(trade("2", "", 3, venue_id="v1"))
+    assert result.order is not None and (result.order.order_id, result.order.filled) == (order_id, 5)
+
+
+@pytest.mark.parametrize(("second", "state"), [(3, S.LIVE), (5, S.LIVE), (6, S.FILLED)])
+def test_fills_told_under_the_venues_id_before_we_knew_it_belong_to_its_order(second: int, state: OrderState):
+    """4 lots and then some more of v1, one of v2: when the answer brings v1, its lots are the order's, and of 10 lots
+    none, one or some are left. The time of its state stays, for nothing is new about it.
+    """
+    book = blotter()
+    order_id = place(book, now=1)
+    answer(book, order_id, Outcome.SENT, time=2)
+    for name, venue_id, lots in (("1", "v1", 4), ("2", "v2", 1), ("3", "v1", second)):
+        assert book.fill(trade(name, "", lots, venue_id=venue_id)).order is None
+    assert book.unmatched == 3
+
+    answer(book, order_id, Outcome.ACCEPTED, time=9, venue_id="v1")
+
+    assert book.state_of(order_id) is state
+    assert book.open_lots(Side.BUY) == 10 - 4 - second
+    if state is S.LIVE:
+        assert (book.working[order_id].filled, book.working[order_id].since) == (4 + second, 2)
+
+
+def test_of_fills_without_an_order_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch):
+    """Two are kept: of v1, v2 and v3 the first counts for nobody any more."""
+    monkeypatch.setattr(module, "RETAIN", 2)
+    book = blotter()
+    for number in (1, 2, 3):
+        book.fill(trade(f"t{number}", "", number, venue_id=f"v{number}"))
+    filled = []
+    for number in (1, 2, 3):
+        order_id = place(book)
+        answer(book, order_id, Outcome.ACCEPTED, venue_id=f"v{number}")
+        filled.append(book.working[order_id].filled)
+    assert filled == [0, 2, 3]
+
+
 # --- rejected as not post-only ---------------------------------------------------------------------------------------
 
 
@@ -859,6 +935,61 @@ def test_only_an_order_decided_after_the_last_reject_ends_the_streak():
     assert book.rejects(Side.BUY) == 0
 
 
+# --- what limits ask -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("position", "farthest"), [(3, 18), (0, 15), (-4, 11), (-5, 12), (-20, 27), (9, 24)], ids=lambda lots: f"{lots:+}"
+)
+def test_the_farthest_position_is_that_of_the_worse_side(position: int, farthest: int):
+    """Bids of 10 and 5 lots and an ask of 7: 3 long can become 18 long, 20 short can become 27 short."""
+    book = blotter()
+    for side, size in ((Side.BUY, 10), (Side.BUY, 5), (Side.SELL, 7)):
+        place(book, side=side, size=size)
+    assert book.farthest_lots(position) == farthest
+
+
+def test_an_adopted_order_that_has_traded_too_much_makes_no_position_smaller():
+    """A bid of which 12 of 10 lots are filled, and an ask of 3: a position of 5 stays at least 5."""
+    book = blotter()
+    book.apply(picture("xmmold-1", filled=12))
+    place(book, side=Side.SELL, size=3)
+    assert book.farthest_lots(5) == 5
+
+
+def test_two_sides_are_two_live_orders():
+    """A bid alone is one side, and an ask under way makes no second."""
+    book = blotter()
+    live(book)
+    assert not book.two_sided
+    asked = place(book, side=Side.SELL)
+    answer(book, asked, Outcome.SENT)
+    assert not book.two_sided
+    book.apply(picture(asked, side=Side.SELL))
+    assert book.two_sided
+
+
+def test_missing_lots_add_up_on_their_side():
+    """Two bids ended with 10 and 4 lots reported and none told: 14, and nothing on the other side."""
+    book = blotter()
+    for reported in (10, 4):
+        book.apply(picture(live(book), VenueState.CANCELLED, filled=reported))
+    assert (book.missing_lots(Side.BUY), book.open_lots(Side.BUY)) == (14, 14)
+    assert (book.missing_lots(Side.SELL), book.open_lots(Side.SELL)) == (0, 0)
+
+
+def test_an_order_says_since_when_it_is_what_it_is():
+    """Decided at 7, in doubt since the list of 30 did not hold it, or since its edit stayed without an answer at 40."""
+    book = blotter()
+    first, second = place(book, now=7), live(book)
+    assert book.working[first].since == 7
+    book.apply(OpenOrders(time=30, market=MARKET, asked=20, orders=[]))
+    assert (state_of(book, second), book.working[second].since) == (S.UNKNOWN, 30)
+    third = live(book)
+    answer(book, replace(book, third, now=35), Outcome.UNANSWERED, Verb.REPLACE, time=40)
+    assert (state_of(book, third), book.working[third].since) == (S.UNKNOWN, 40)
+
+
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
@@ -881,6 +1012,22 @@ def test_nothing_grows_with_the_orders_ever_sent():
     assert not book.fill(trade("49999b", order_id, 6)).fresh
     assert book.level_of(order_id) == 0
     assert book.level_of("xmmr1-BTC-USD-1") == NO_LEVEL
+
+
+def test_what_is_remembered_is_the_latest_and_exactly_as_much_as_is_said(monkeypatch: pytest.MonkeyPatch):
+    """Two ended orders and two trades: of three each the oldest is forgotten, and its venue's id with it."""
+    monkeypatch.setattr(module, "RETAIN", 2)
+    monkeypatch.setattr(module, "TRADES", 2)
+    book = blotter()
+    orders = []
+    for number in (1, 2, 3):
+        orders.append(place(book))
+        answer(book, orders[-1], Outcome.ACCEPTED, venue_id=f"v{number}")
+        book.fill(trade(f"t{number}", orders[-1], 10))
+        assert book.settled == min(number, 2)
+    assert [book.state_of(order_id) for order_id in orders] == [None, S.FILLED, S.FILLED]
+    assert [book.counted(f"t{number}") for number in (1, 2, 3)] == [False, True, True]
+    assert list(book._by_venue_id) == ["v2", "v3"]
 
 
 def test_a_revived_order_is_not_forgotten_while_it_is_open():

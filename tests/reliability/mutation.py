@@ -28,6 +28,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "pnl": ("test_pnl.py",),
     "reconcile": ("test_reconcile.py",),
     "quoting": ("test_quoting.py",),
+    "lifecycle": ("test_blotter.py",),
     "blotter": ("test_blotter.py",),
 }
 SLOW = ("tests/engine/test_blotter.py::test_nothing_grows_with_the_orders_ever_sent",)  # 50,000 orders

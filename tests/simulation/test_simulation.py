@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from src.engine import blotter, book, desk, throttle
-from src.engine.blotter import Blotter, Event, FillResult
+from src.engine.blotter import Blotter, FillResult
+from src.engine.lifecycle import Event
 from src.model.actions import Budget
 from src.model.errors import ConfigError
 from src.model.facts import Fill, Outcome

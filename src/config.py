@@ -16,7 +16,7 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -248,7 +248,7 @@ def load(path: Path) -> Config:
     try:
         return Config.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        errors = error.errors()
+        errors = _innermost(error.errors())
         lines = [f"{path}: {line}" for found in errors[:MOST_SENTENCES] for line in _sentences(found["loc"], found)]
         if len(errors) > MOST_SENTENCES:
             lines.append(f"{path}: and {len(errors) - MOST_SENTENCES} more like these; correct the first ones.")
@@ -331,6 +331,12 @@ def _depth(tree: Any) -> int:
 
 
 # --- saying what is wrong --------------------------------------------------------------------------------------------
+
+
+def _innermost(errors: Sequence[Any]) -> list[Any]:
+    """Leave out what is only said of a node because of what is wrong inside it: a list without one good entry."""
+    around = {error["loc"][:depth] for error in errors for depth in range(len(error["loc"]))}
+    return [error for error in errors if error["loc"] not in around]
 
 
 def _sentences(loc: Location, error: Mapping[str, Any]) -> list[str]:

@@ -162,6 +162,12 @@ def test_several_mistakes_are_one_line_each(complain: Callable[..., str]):
     ]
 
 
+def test_a_list_is_not_called_wrong_because_all_its_entries_are(complain: Callable[..., str]):
+    """The same mistake in both markets is two lines; that no good entry is left would be a third, and misleading."""
+    lines = complain(changed(m0__base_spraed=1, m1__base_spraed=1)).splitlines()
+    assert [line.split(":")[1] for line in lines] == [" markets[0].base_spraed", " markets[1].base_spraed"]
+
+
 def test_the_value_of_an_unknown_key_is_not_shown(complain: Callable[..., str]):
     """It may be a key someone pasted into the wrong file."""
     assert "0xdeadbeef" not in complain(changed(EXTENDED_PRIVATE_KEY="0xdeadbeef"))

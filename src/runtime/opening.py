@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from src.engine.blotter import is_ours
+from src.engine.market import SEC
 from src.engine.quoting import QuotingParams
 from src.engine.reconcile import ExecutionParams
 from src.engine.risk import RiskLimits
@@ -32,6 +33,7 @@ EMPTY_WITHIN = 8.0
 # answer, and is sent again. Reading takes its time on a slow line, so each time it gets twice as long.
 HANGING = 0.5
 BOOKS_TRIES = 5
+LAG = 5 * SEC  # a venue answers from copies; none is taken to be further behind
 AT_ONCE = 8  # questions beside each other: the venue is far away, and twenty markets have a hundred of them
 MOST_TIMES_EQUITY = 10  # of all positions together: at more, a price jump of a tenth takes the whole account
 
@@ -132,7 +134,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
     # Missed may be what came since the journal's last fill; all else of these minutes may still be told a second time.
     away = max((fill.venue_time for fill in journalled), default=clock.now()) - OVERLAP
     since = min(away, clock.now() - 10 * OVERLAP)
-    past, paid, positions, balance = await _books(venue, names, since)
+    past, paid, positions, balance = await _books(venue, names, since, clock)
     if balance.equity_usd <= 0:
         raise Halt("the account has no money: its equity is 0; deposit collateral first")
     _check_stakes(plan.limits, float(balance.equity_usd))
@@ -151,19 +153,26 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
 
 
 async def _books(
-    venue: Venue, names: Sequence[str], since: int
+    venue: Venue, names: Sequence[str], since: int, clock: Clock
 ) -> tuple[list[Fill], list[FundingPaid], list[Position], Balance]:
     """Return past and present of the account as of one moment. They are several answers, so the past is read again
-    after the present: what happened in between could not be told from what the present already holds.
+    after the present: what happened in between could not be told from what the present already holds. And while the
+    present may be older than the past, it is read again, too.
     """
+    tries, last_news = 0, clock.now()
     past, paid = await _past(venue, names, since)
-    for _ in range(BOOKS_TRIES):
+    while tries < BOOKS_TRIES:
         positions = await ask(venue.positions, "positions")
         balance = await ask(venue.balance, "the balance")
         before = _ids(past, paid)
         past, paid = await _past(venue, names, since)
-        if _ids(past, paid) == before:
+        now = clock.now()
+        if _ids(past, paid) != before:
+            tries, last_news = tries + 1, now
+        elif now - last_news > LAG or not _may_lag(past, paid, positions, balance, now):
             return past, paid, positions, balance
+        else:
+            await asyncio.sleep(1)
     raise Halt("the account goes on trading while its books are read; end what else trades on it and start again")
 
 
@@ -171,6 +180,20 @@ async def _past(venue: Venue, names: Sequence[str], since: int) -> tuple[list[Fi
     past = await ask_of_each(names, lambda name: venue.fills(name, since), "past fills")
     paid = await ask_of_each(names, lambda name: venue.funding(name, since), "past funding")
     return [*chain.from_iterable(past.values())], [*chain.from_iterable(paid.values())]
+
+
+def _may_lag(
+    past: Iterable[Fill], paid: Iterable[FundingPaid], positions: Iterable[Position], balance: Balance, now: int
+) -> bool:
+    """Return whether *positions* or *balance* may lack what has happened in the last moments, by the venue's own times.
+
+    Of a market that is flat there is no position, and so no time of it.
+    """
+    told = {position.market: position.venue_time for position in positions}
+    recent = now - LAG - round(CLOCK_LIMIT * SEC)
+    times = [(fill.venue_time, min(told.get(fill.market, 0), balance.venue_time)) for fill in past]
+    times += [(payment.venue_time, balance.venue_time) for payment in paid]
+    return any(happened > max(recent, known) for happened, known in times)
 
 
 def _ids(past: Iterable[Fill], paid: Iterable[FundingPaid]) -> tuple[set[str], set[str]]:

@@ -540,6 +540,50 @@ async def test_what_happens_while_the_books_are_read_is_counted_once(monkeypatch
 
 
 @virtual
+@pytest.mark.parametrize("copied", ["positions", "balance"])
+async def test_an_answer_from_a_copy_that_lags_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, copied: str):
+    """40 lots are bought, and for three seconds more the venue shows what was before: 40 lots and their money count."""
+    async with scene() as s:
+        usual = getattr(s.venue, copied)
+        old, until = await usual(), virtual_now() + 3 * SEC
+        bid, _ = s.exchange.best(BTC)
+        s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, bid or 0, 40)
+
+        async def lagging() -> Any:
+            return old if virtual_now() < until else await usual()
+
+        monkeypatch.setattr(s.venue, copied, lagging)
+        opening = await opened(s)
+        assert [position.size for position in opening.positions] == [40]
+        assert opening.balance.venue_time >= opening.known_fills[0].venue_time
+        assert virtual_now() - until < 2 * SEC
+
+
+@virtual
+async def test_a_market_that_has_just_become_flat_is_believed_after_five_seconds():
+    """Bought and sold again: nothing tells how old "no position" is, so it must still hold after five seconds."""
+    async with scene() as s:
+        bid, _ = s.exchange.best(BTC)
+        for side in Side:
+            s.exchange.external_trade(ACCOUNT, BTC, side, bid or 0, 40)
+        began = virtual_now()
+        opening = await opened(s)
+        assert opening.positions == []
+        assert 5 * SEC < virtual_now() - began < 7 * SEC
+
+
+@virtual
+async def test_a_position_as_young_as_its_latest_fill_is_believed_at_once():
+    """The venue's own times settle it: no waiting."""
+    async with scene() as s:
+        bid, _ = s.exchange.best(BTC)
+        s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, bid or 0, 40)
+        began = virtual_now()
+        assert [position.size for position in (await opened(s)).positions] == [40]
+        assert virtual_now() - began < SEC
+
+
+@virtual
 async def test_an_error_nobody_named_does_not_keep_the_next_step_of_the_way_out_from_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ):

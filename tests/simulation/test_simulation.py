@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from src.engine import blotter, book, desk, throttle
+from src.engine import book, desk, lifecycle, throttle
 from src.engine.blotter import Blotter, FillResult
 from src.engine.lifecycle import Event
 from src.model.actions import Budget
@@ -134,7 +134,7 @@ def count_every_fill(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_silence_for_a_refusal(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(blotter._FOR_THE_NEW, Outcome.UNANSWERED, Event.DENIED)
+    patch.setitem(lifecycle.FOR_THE_NEW, Outcome.UNANSWERED, Event.DENIED)
 
 
 def see_no_gap(patch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def send_what_was_decided_before(patch: pytest.MonkeyPatch) -> None:
 
 
 def trust_the_answer_to_a_cancel(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(blotter._FOR_THE_CANCELLED, Outcome.ACCEPTED, Event.CANCELLED)
+    patch.setitem(lifecycle.FOR_THE_CANCELLED, Outcome.ACCEPTED, Event.CANCELLED)
 
 
 DRAWN = [draw(seed, 60) for seed in range(1, 30)]

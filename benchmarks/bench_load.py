@@ -30,6 +30,7 @@ from src.records.segments import lines, segments_in
 
 ROOT = Path(__file__).resolve().parents[1]
 PACE = 100.0
+AWAY = 0.1
 PATIENCE = 30.0  # seconds until all markets must quote
 FIRST = ("BookSnapshot", "MarkPrice")  # what a market's first decision waits for
 MARKS = tuple(f'{{"type":"{name}"'.encode() for name in FIRST)
@@ -42,6 +43,7 @@ class Seen(NamedTuple):
     memory: float
     looks: dict[str, float]
     orders: dict[str, float]
+    asked: int  # questions before the first book, of a venue that is away
 
 
 def configuration(url: str, markets: int, folder: Path, alpha: float) -> Path:
@@ -82,10 +84,10 @@ def bot(path: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.returncode == 0, told
 
 
-def live(markets: int, window: float, *, alpha: float) -> Seen:
+def live(markets: int, window: float, *, alpha: float, away: float = 0.0) -> Seen:
     """Let the bot trade *markets* markets, and watch it for *window* seconds once all of them quote."""
     frames = round((PATIENCE + window) * PACE)
-    with tempfile.TemporaryDirectory() as folder, exchange(frames=frames, markets=markets, pace=PACE) as url:
+    with tempfile.TemporaryDirectory() as folder, exchange(frames=frames, markets=markets, pace=PACE, away=away) as url:
         path = configuration(url, markets, Path(folder), alpha)
         began = time.time()
         with bot(path) as process:
@@ -101,7 +103,8 @@ def live(markets: int, window: float, *, alpha: float) -> Seen:
     assert len(told["books"]) == markets, f"{len(told['books'])} book connections for {markets} markets: one was lost"
     assert looks.keys() == set(names(markets)), "a market was never looked at"
     orders = {market: first - began for market, first in told["first_orders"].items()}
-    return Seen(share, memory, {market: first - began for market, first in looks.items()}, orders)
+    looked = {market: first - began for market, first in looks.items()}
+    return Seen(share, memory, looked, orders, told["asked"])
 
 
 def first_looks(journal: Path) -> dict[str, float]:
@@ -138,6 +141,7 @@ def measure(quick: bool) -> list[Row]:
     at_once = live(markets, 0.2, alpha=0.0)
     if quick:
         return [start(f"{what}: start → first quote in all, alpha 0", at_once.orders)]
+    far = live(markets, 0.2, alpha=0.0, away=AWAY)
     usual = live(markets, 20.0, alpha=1.0)
     return [
         Row(f"{what}: CPU", f"{usual.share:.1%} of a core", target="≤ 25 %", met=usual.share <= 0.25),
@@ -145,6 +149,11 @@ def measure(quick: bool) -> list[Row]:
         start(f"{what}: start → first decision in all", usual.looks),
         start(f"{what}: start → first quote in all", usual.orders),
         start(f"{what}: start → first quote in all, alpha 0", at_once.orders),
+        Row(
+            f"{what}: start → first decision in all, {AWAY * 1000:.0f} ms to the venue and back",
+            f"{max(far.looks.values()):.2f} s",
+            f"its {far.asked} questions one after another: {far.asked * AWAY:.1f} s",
+        ),
     ]
 
 

@@ -11,7 +11,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -22,6 +22,8 @@ from benchmarks.frames import Tape, market_row, tape
 from src.runtime.canary import is_canary
 from src.sandbox.accounts import FIRST
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 API, STREAM = "/api/v1", "/stream.extended.exchange/v1"
 STATS = {"markPrice": "84000", "indexPrice": "84000", "fundingRate": "0.00001", "nextFundingRate": 1_790_003_600_000}
 BALANCE = {"balance": "1000000", "equity": "1000000", "availableForTrade": "1000000"}
@@ -30,12 +32,15 @@ DOMAIN = {"name": "Perpetuals", "version": "v0", "chainId": "SN_SEPOLIA", "revis
 
 
 class Exchange:
-    """Answers, streams, and notes when what happened (``time.time()``); *pace* 0 sends frames as fast as they go."""
+    """Answers, streams, and notes when what happened (``time.time()``); *pace* 0 sends frames as fast as they go. It is
+    *away* seconds away, there and back.
+    """
 
-    def __init__(self, tapes: dict[str, Tape], pace: float) -> None:
+    def __init__(self, tapes: dict[str, Tape], pace: float, away: float) -> None:
         self.tapes = tapes
         self.pace = pace
-        self.seen: dict[str, Any] = {"books": [], "orders": 0, "first_orders": {}}
+        self.away = away
+        self.seen: dict[str, Any] = {"books": [], "orders": 0, "first_orders": {}, "asked": 0}
         self._ids = count(1)
         self._timer: asyncio.Task[None] | None = None
         self._orders: dict[str, dict[str, Any]] = {}
@@ -49,7 +54,7 @@ class Exchange:
         }
 
     def application(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(middlewares=[self._from_far] if self.away else [])
         app.router.add_get("/bench", self._bench)
         app.router.add_get(STREAM + "/orderbooks/{market}", self._book)
         app.router.add_get(STREAM + "/prices/{kind}/{market}", self._prices)
@@ -62,6 +67,12 @@ class Exchange:
         app.router.add_get(API + "/user/orders/external/{order}", self._order)
         app.router.add_route("*", API + "/{path:.*}", self._answer)
         return app
+
+    @web.middleware
+    async def _from_far(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.seen["asked"] += request.method == "GET" and request.path.startswith(API) and not self.seen["books"]
+        await asyncio.sleep(self.away)
+        return await handler(request)
 
     async def _bench(self, _: web.Request) -> web.Response:
         return web.json_response(self.seen)
@@ -195,9 +206,9 @@ async def _nothing() -> None:
 
 
 @contextmanager
-def exchange(*, frames: int, markets: int = 1, pace: float = 0.0) -> Iterator[str]:
+def exchange(*, frames: int, markets: int = 1, pace: float = 0.0, away: float = 0.0) -> Iterator[str]:
     """Run an exchange beside us and yield its address; it ends with us at the latest."""
-    size = ["--frames", str(frames), "--markets", str(markets), "--pace", str(pace)]
+    size = ["--frames", str(frames), "--markets", str(markets), "--pace", str(pace), "--away", str(away)]
     command = [sys.executable, "-m", "benchmarks.exchange", *size]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -216,7 +227,9 @@ def names(markets: int) -> list[str]:
 
 async def _serve(options: argparse.Namespace) -> None:
     tapes = {name: tape(options.frames, seed=number, market=name) for number, name in enumerate(names(options.markets))}
-    runner = web.AppRunner(Exchange(tapes, options.pace).application(), access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(
+        Exchange(tapes, options.pace, options.away).application(), access_log=None, shutdown_timeout=0.1
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
@@ -229,4 +242,5 @@ if __name__ == "__main__":
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--markets", type=int, required=True)
     parser.add_argument("--pace", type=float, required=True)
+    parser.add_argument("--away", type=float, default=0.0)
     asyncio.run(_serve(parser.parse_args()))

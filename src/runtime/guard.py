@@ -12,7 +12,7 @@ from pathlib import Path
 
 from src.model.errors import Rejected, Throttled, Unanswered
 from src.records.heartbeat import Sign, bury, look
-from src.runtime.opening import empty_book
+from src.runtime.emptying import empty_book
 from src.venues.protocol import Venue
 
 LOOK_EVERY = 0.25  # seconds

@@ -29,8 +29,9 @@ from src.runtime.canary import Canary
 from src.runtime.clock import Clock
 from src.runtime.continuity import Comparison, Continuity
 from src.runtime.deadman import DeadMan
+from src.runtime.emptying import empty_book
 from src.runtime.gateway import Gateway
-from src.runtime.opening import MarketPlan, Opening, Plan, empty_book, open_account
+from src.runtime.opening import MarketPlan, Opening, Plan, open_account
 from src.runtime.rate import RateBudget
 from src.runtime.streams import Lines
 from src.runtime.summary import summarise

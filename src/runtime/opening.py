@@ -17,21 +17,17 @@ from src.engine.market import SEC
 from src.engine.quoting import QuotingParams
 from src.engine.reconcile import ExecutionParams
 from src.engine.risk import RiskLimits
-from src.model.actions import Cancel
 from src.model.errors import Halt, Rejected, Throttled, Unanswered
 from src.model.facts import AnyFact, Balance, Fill, FundingPaid, MarkPrice, OrderUpdate, Position
 from src.model.instrument import Fees, Instrument
 from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
+from src.runtime.emptying import empty_book
 from src.runtime.trader import OVERLAP
 from src.venues.protocol import Venue
 
 CLOCK_WARNING = 1.5  # seconds; the Date header alone is uncertain by half a second
 CLOCK_LIMIT = 5.0
-EMPTY_WITHIN = 8.0
-# While the account is being emptied a call that hangs is not waited for: the mass-cancel does its work without its
-# answer, and is sent again. Reading takes its time on a slow line, so each time it gets twice as long.
-HANGING = 0.5
 BOOKS_TRIES = 5
 LAG = 5 * SEC  # a venue answers from copies; none is taken to be further behind
 AT_ONCE = 8  # questions beside each other: the venue is far away, and twenty markets have a hundred of them
@@ -301,62 +297,6 @@ async def _old_orders(venue: Venue, plan: Plan) -> list[OrderUpdate]:
 
 def _describe(order: OrderUpdate) -> str:
     return f"{order.market} {order.side.name.lower()} {order.order_id or order.venue_id}"
-
-
-async def empty_book(venue: Venue, keep: frozenset[str] = frozenset()) -> list[OrderUpdate] | None:
-    """Cancel every open order (except venue ids in *keep*) and ask until none is left; return what is left in the end.
-
-    A mass-cancel's answer is only an acceptance, so the venue is asked; each round sends it again. None means that the
-    venue could not be asked in time: nothing is proven then.
-    """
-    left: list[OrderUpdate] | None = None
-    try:
-        async with asyncio.timeout(EMPTY_WITHIN):
-            wait, patience = 0.1, HANGING
-            while left is None or left:
-                left = await _cancel_round(venue, keep, wait, patience)
-                wait, patience = min(1.0, wait * 2), patience * 2
-    except TimeoutError:
-        return left
-    return left
-
-
-async def _cancel_round(venue: Venue, keep: frozenset[str], wait: float, patience: float) -> list[OrderUpdate] | None:
-    """Cancel, then look what is left; None when the venue did not tell in *patience* seconds."""
-    await _tried(_cancel_open(venue, keep), patience if keep else HANGING, "cancelling everything: no answer yet")
-    await asyncio.sleep(wait)
-    left = await _tried(venue.open_orders(), patience, "open orders not read")
-    return None if left is None else _except(left, keep)
-
-
-async def _tried(step: Awaitable[_Result], patience: float, failed: str) -> _Result | None:
-    """Return what came of *step*, or None. No error, not even one that nobody named, keeps the next step of the way
-    out from its turn.
-    """
-    try:
-        async with asyncio.timeout(patience):
-            (outcome,) = await asyncio.gather(step, return_exceptions=True)
-    except TimeoutError:
-        outcome = TimeoutError("timeout")
-    if not isinstance(outcome, BaseException):
-        return outcome
-    if not isinstance(outcome, Exception):
-        raise outcome
-    log.warning(failed, reason=str(outcome) or type(outcome).__name__)
-    return None
-
-
-async def _cancel_open(venue: Venue, keep: frozenset[str]) -> None:
-    """Ask for the end of every order; a mass-cancel also takes those the venue has accepted but does not list yet."""
-    if not keep:
-        await venue.cancel_all()
-        return
-    for order in _except(await venue.open_orders(), keep):
-        await venue.execute(Cancel(order.market, order.order_id), lambda: None)
-
-
-def _except(orders: Iterable[OrderUpdate], keep: frozenset[str]) -> list[OrderUpdate]:
-    return [order for order in orders if order.venue_id not in keep]
 
 
 def _missed(past: Sequence[Fill], journalled: Sequence[Fill]) -> list[Fill]:

@@ -14,7 +14,8 @@ from src.model.actions import Side
 from src.model.errors import Halt, Rejected, Unanswered
 from src.model.facts import Fill, FundingPaid
 from src.model.instrument import Fees
-from src.runtime.opening import Opening, ask_of_each, empty_book, open_account
+from src.runtime.emptying import empty_book
+from src.runtime.opening import Opening, ask_of_each, open_account
 from src.sandbox.words import OrderRequest
 from tests.runtime.builders import (
     ACCOUNT,

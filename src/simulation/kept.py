@@ -1,7 +1,7 @@
 """Seeds that were lived already, in a file: a sweep of hours that was interrupted goes on where it was.
 
-One JSON line per seed behind a head that names what they are seeds of. Another commit is another program: its seeds do
-not count. A line torn by the interruption is lived again.
+One JSON line per seed behind a head that names what they are seeds of. The seeds of another program do not count. A
+line torn by the interruption is lived again.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import msgspec
 
 from src.model.errors import ConfigError
 from src.simulation.plan import draw
-from src.simulation.report import commit
+from src.simulation.report import program
 from src.simulation.run import Result
 
 
 class Head(msgspec.Struct, frozen=True):
     """What the lines are seeds of: the program, the first seed, and the seconds of faults in each."""
 
-    commit: str
+    program: str
     seed: int
     seconds: float
 
@@ -47,7 +47,7 @@ class Kept:
     """The file at *path*: the seeds in it, and those to come. Raises ``ConfigError`` when it is of something else."""
 
     def __init__(self, path: Path, *, seed: int, seconds: float) -> None:
-        head = Head(commit(), seed, seconds)
+        head = Head(program(), seed, seconds)
         self.took = 0.0
         self.results: list[Result] = []
         try:
@@ -67,8 +67,8 @@ class Kept:
         if found != head:
             raise ConfigError(
                 "--resume",
-                f"{path} holds seeds from {found.seed} on, {found.seconds:g} s each, of commit {found.commit}; this is "
-                f"{head.seed}, {head.seconds:g} s, {head.commit}. Remove it to begin anew.",
+                f"{path} holds seeds from {found.seed} on, {found.seconds:g} s each, of program {found.program}; this "
+                f"is {head.seed}, {head.seconds:g} s, {head.program}. Remove it to begin anew.",
             )
         good = [first]
         for text in others:

@@ -93,13 +93,27 @@ class Outcome(msgspec.Struct):
 
 
 def commit() -> str:
-    """Return the short name of the commit that is checked out, with a plus when files differ from it."""
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=10"]
+    """Return the short name of the commit that is checked out, with a plus when program or tests differ from it."""
+    return _named("HEAD", "src", "tests")
+
+
+def program() -> str:
+    """Return the short name of the program that is checked out, the same at every commit that leaves it as it is."""
+    return _named("HEAD:src", "src")
+
+
+def _named(what: str, *folders: str) -> str:
+    name = _git("rev-parse", "--short=10", what)
+    return f"{name}{'+' if _git('status', '--porcelain', '--', *folders) else ''}" if name else "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says; nothing where there is no git, or no repository."""
     try:
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
-    except OSError:  # no git here
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _failure(failed: Result, shrunk: Schedule | None) -> Iterator[str]:

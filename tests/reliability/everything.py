@@ -28,8 +28,8 @@ class Tool(msgspec.Struct, frozen=True):
 TOOLS = (
     Tool(
         "src.bot",
-        "simulate --seeds 200 --hours 0.05 --json .reliability/simulation.json",
-        "simulate --seeds 2000 --hours 0.5 --json .reliability/simulation.json --resume .reliability/seeds.jsonl",
+        "simulate --seeds 200 --hours 0.05 --json docs/reliability/simulation.json",
+        "simulate --seeds 2000 --hours 0.5 --json docs/reliability/simulation.json --resume .seeds.jsonl",
     ),
     Tool("tests.reliability.crash_points", "--seeds 2", "--seeds 50"),
     Tool("tests.reliability.mutants", "", "--seeds 2000"),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from src.simulation.report import commit
 from tests.reliability.results import ROOT, read, record
 
 # The gate, the ledger, the states of an order, the sizes: the engine's modules and the tests that speak for each.
@@ -132,7 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{module:10} {found.killed} of {found.mutants} killed, {found.equivalent} equivalent: {found.share:.1%}")
         for line in found.survivors:
             print(f"    survived: {line}")
-        rows[module] = f"{found.killed} of {found.mutants}, {found.equivalent} equivalent, {100 * found.share:.1f} %"
+        rows[module] = (
+            f"{found.killed} of {found.mutants}, {found.equivalent} equivalent, {100 * found.share:.1f} % ({commit()})"
+        )
         low += [module] if found.share < GOAL else []
         record("mutation", rows)
     return 1 if low else 0

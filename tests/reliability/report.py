@@ -1,13 +1,9 @@
-"""Writes RELIABILITY.md: the figures that the tools have left in ``.reliability/``, and the tables of what is tried.
-
-``python -m tests.reliability.report`` writes the page anew; ``--tables`` renews only the tables, which depend on
-nothing but the code.
+"""``python -m tests.reliability.report`` writes RELIABILITY.md: the figures that the tools have left in
+``docs/reliability/``, and the tables of what is tried, which depend on the code alone.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,10 +11,9 @@ from typing import Any
 from src.simulation import plan
 from tests.reliability import bugs, invariants, matrix
 from tests.reliability.figures import SECTIONS, Section, shown
-from tests.reliability.results import ROOT, commit, read
+from tests.reliability.results import ROOT, read
 
 PAGE = ROOT / "RELIABILITY.md"
-TABLES = "<!-- tables: python -m tests.reliability.report --tables -->"
 _BOUND = 3.0  # zero failures in n: with 95 % confidence at most 3 in n
 
 Read = Callable[[str], dict[str, Any] | None]
@@ -26,20 +21,7 @@ Read = Callable[[str], dict[str, Any] | None]
 
 def page(find: Read = read) -> str:
     """Return the whole page."""
-    return "\n".join([*_head(find), *_figures(find), TABLES, *tables(), ""])
-
-
-def tables() -> list[str]:
-    """Return the part that depends on nothing but the code, line by line."""
-    return [*_bugs(), *_invariants(), *_faults(), *_not_covered()]
-
-
-def renewed(text: str) -> str:
-    """Return the page *text* with its tables as the code has them now."""
-    figures, mark, _ = text.partition(TABLES)
-    if not mark:
-        raise ValueError(f"{PAGE.name} has no line {TABLES}")
-    return "\n".join([figures + TABLES, *tables(), ""])
+    return "\n".join([*_head(find), *_figures(find), *_bugs(), *_invariants(), *_faults(), *_not_covered(), ""])
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -50,11 +32,11 @@ def _head(find: Read) -> Iterator[str]:
     yield "# Reliability"
     yield ""
     yield (
-        "What has been done to break this bot, and what came of it. `make reliability` runs the tools and writes this "
-        "page; nothing in it is written by hand."
+        "What has been done to break this bot, and what came of it. `make reliability` runs the tools, which leave "
+        "their figures in `docs/reliability/`, and writes this page from them; nothing in it is written by hand."
     )
     yield ""
-    yield f"Release {version}, page of commit {commit()}. {_sentence(find('simulation'))}"
+    yield f"Release {version}. {_sentence(find('simulation'))}"
     yield ""
 
 
@@ -158,14 +140,5 @@ def _not_covered() -> Iterator[str]:
             yield f"- {name}, {row.what}: {row.lacking}."
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.reliability.report", description=__doc__)
-    parser.add_argument("--tables", action="store_true", help="renew only the tables")
-    options = parser.parse_args(arguments)
-    PAGE.write_text(renewed(PAGE.read_text("utf-8")) if options.tables else page(), "utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    PAGE.write_text(page(), "utf-8")

@@ -1,11 +1,11 @@
 """Where the tools of this folder leave their figures, and where the report finds them.
 
-One JSON file per tool under ``.reliability/`` (never committed): what was measured, on which commit and when.
+One JSON file per tool under ``docs/reliability/``: what was measured, on which commit and when. They are committed, so
+that RELIABILITY.md can be written from them at any time.
 """
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
+from src.simulation.report import commit
+
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / ".reliability"
+FOLDER = ROOT / "docs" / "reliability"
 
 
 def record(name: str, figures: Mapping[str, Any], *, folder: Path = FOLDER) -> Path:
@@ -35,15 +37,3 @@ def read(name: str, *, folder: Path = FOLDER) -> dict[str, Any] | None:
         return None
     told: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     return told
-
-
-def commit() -> str:
-    """Return the short name of the commit that is checked out, with a plus when files differ from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"

@@ -10,7 +10,7 @@ from tests.reliability.results import ROOT
 
 def test_the_modules_on_which_money_depends_are_tried():
     """Gate, ledger, order states and sizes exist, and so do the tests that speak for them."""
-    assert {"risk", "reconcile", "pnl", "blotter", "quoting", "kernel"} == MODULES.keys()
+    assert {"risk", "reconcile", "pnl", "lifecycle", "blotter", "quoting", "kernel"} == MODULES.keys()
     for module, tests in MODULES.items():
         assert (ROOT / "src" / "engine" / f"{module}.py").is_file()
         assert all((ROOT / "tests" / "engine" / name).is_file() for name in tests)

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from src.engine.echo import Levels
 from src.engine.lifecycle import FOR_THE_CANCELLED, FOR_THE_NEW, FOR_THE_REPLACED, TABLE, Event, Record
 from src.model.actions import Action, Cancel, OrderState, Place, Replace, Side, WorkingOrder
 from src.model.facts import Answer, Fill, OpenOrders, OrderAbsent, OrderUpdate, Outcome, VenueState, Verb
@@ -135,9 +136,10 @@ class Blotter:
         """Return the lots of *ended* orders of *side* that the venue says were filled but whose fills have not come."""
         return self._standing().missing_lots[side]
 
-    def own_levels(self, side: Side) -> Mapping[int, int]:
-        """Return price → lots of our own orders that are, as far as we know, part of the public book."""
-        return self._standing().own_levels[side]
+    @property
+    def own_levels(self) -> Levels:
+        """Side → price → lots of our own orders that are, as far as we know, part of the public book."""
+        return self._standing().own_levels
 
     def _standing(self) -> _Standing:
         if self._stands is None:

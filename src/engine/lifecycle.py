@@ -149,12 +149,14 @@ class Record:
 
     @property
     def shown(self) -> bool:
-        """Whether others can see it in the book, as far as we know: confirmed, or accepted and so about to be there.
+        """Whether others can see it in the book, as far as we know: confirmed, or accepted and so about to be there, or
+        in doubt since.
 
-        Without the accepted ones a silent account stream would let the mid follow our own quotes.
+        Without these a silent account stream would let the mid follow our own quotes.
         """
         state = self.came_from if self.order.state is OrderState.PENDING_CANCEL else self.order.state
-        return state is OrderState.LIVE or (state is OrderState.PENDING and self.order.venue_id != "")
+        accepted = state in (OrderState.PENDING, OrderState.UNKNOWN) and self.order.venue_id != ""
+        return state is OrderState.LIVE or accepted
 
     def doubtful(self, now: int, quiet_ns: int) -> bool:
         state = self.order.state

@@ -9,6 +9,7 @@ import msgspec
 
 from src.engine.blotter import Blotter
 from src.engine.book import OrderBook
+from src.engine.echo import Echoes
 from src.engine.invariants import broken
 from src.engine.markout import MarkOuts
 from src.engine.pnl import Ledger, MidHistory
@@ -53,6 +54,7 @@ QUIET = 3 * SEC
 # A side whose orders the venue refuses waits this long before the next try, doubling from the first to the most.
 HOLD_FIRST = 1 * SEC
 HOLD_MOST = 30 * SEC
+TOO_MANY = "429"  # code of an answer: more requests than the venue, or our own budget, allows
 EDIT_NOT_FOUND = "1142"  # Extended: the order to be edited has ended meanwhile
 PAYMENTS_KNOWN = 5_000  # hourly payments: more than half a year
 
@@ -99,6 +101,7 @@ class Market:
         self.book = OrderBook()
         self.volatility = Volatility(quoting.volatility_horizon_sec, quoting.volatility_window_sec)
         self.blotter = Blotter(market, run)
+        self.echoes = Echoes()
         self.mids = MidHistory()
         self.markouts = MarkOuts()
         self.ledger = Ledger(instrument.unit_usd)
@@ -175,7 +178,7 @@ class Market:
 
     def _book(self, fact: BookSnapshot | BookDelta) -> None:
         self.book.apply(fact)
-        touch = self._touch()
+        touch = self._touch(fact.time)
         if touch is None:
             self.mids.gap()
             return
@@ -184,11 +187,12 @@ class Market:
         self.ledger.mark(mid2)
         self.volatility.update(fact.time, mid2 / 2)
 
-    def _touch(self) -> tuple[int, int] | None:
+    def _touch(self, now: int) -> tuple[int, int] | None:
         """Best bid and ask of everybody else: a maker who looks at a mid that holds his own quotes follows himself."""
         if not self.book.trusted:
             return None
-        return self.book.touch(self.blotter.own_levels(Side.BUY), self.blotter.own_levels(Side.SELL))
+        own = self.echoes.with_own(self.blotter.own_levels, book_time=self.book.venue_time, now=now)
+        return self.book.touch(own[Side.BUY], own[Side.SELL])
 
     def _mark(self, fact: MarkPrice) -> None:
         self.mark = fact.price
@@ -232,7 +236,9 @@ class Market:
             self.orders.rejected += 1
         elif fact.state is VenueState.OPEN:
             self.refusals[fact.side] = 0
+        own = self.blotter.own_levels
         self.blotter.apply(fact)
+        self.echoes.hear(own, self.blotter.own_levels, venue_time=fact.venue_time, now=fact.time)
         self._note_uptime(fact.time)
 
     def _open_orders(self, fact: OpenOrders) -> None:
@@ -247,6 +253,8 @@ class Market:
         elif fact.outcome is Outcome.REFUSED and fact.verb is not Verb.CANCEL:
             self.orders.rejected += 1
             self._refused(fact)
+        elif fact.code == TOO_MANY and fact.verb is not Verb.CANCEL:
+            self._hold(fact, HOLD_FIRST, fact.reason)
         self.blotter.apply(fact)
         self._note_uptime(fact.time)
 
@@ -256,16 +264,24 @@ class Market:
         if order is None or fact.code == EDIT_NOT_FOUND:  # there a fresh order is the cure
             return
         self.refusals[order.side] = refusals = self.refusals[order.side] + 1
-        self.held_until[order.side] = fact.time + min(HOLD_MOST, HOLD_FIRST << min(refusals - 1, 10))
-        self.held_why[order.side] = f"{fact.reason} (code {fact.code})" if fact.code else fact.reason
+        why = f"{fact.reason} (code {fact.code})" if fact.code else fact.reason
+        self._hold(fact, min(HOLD_MOST, HOLD_FIRST << min(refusals - 1, 10)), f"the venue refused: {why}")
+
+    def _hold(self, fact: Answer, wait: int, why: str) -> None:
+        """Place nothing on the side of *fact*'s order for *wait* ns; what stands stays."""
+        if (order := self.blotter.working.get(fact.order_id)) is not None:
+            self.held_until[order.side] = max(self.held_until[order.side], fact.time + wait)
+            self.held_why[order.side] = why
 
     def _absent(self, fact: OrderAbsent) -> None:
         self.blotter.apply(fact)
 
     def _fill(self, fact: Fill) -> None:
+        own = self.blotter.own_levels
         result = self.blotter.fill(fact)
         if not result.fresh:
             return
+        self.echoes.hear(own, self.blotter.own_levels, venue_time=fact.venue_time, now=fact.time)
         self.ledger.fill(fact, self.mids.at_venue(fact.venue_time))
         self.fills[fact.side] += 1
         self.volume_usd += fact.value_usd
@@ -433,7 +449,7 @@ class Market:
 
     def _wanted(self, now: int, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Missing, ...]]:
         closed = budget.closed or self.blocked(now)
-        touch = None if closed else self._touch()
+        touch = None if closed else self._touch(now)
         volatility = self._volatility()
         if touch is None or volatility is None:
             gate = closed or "no book but our own"

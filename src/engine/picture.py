@@ -78,7 +78,7 @@ def _gate(market: Market) -> str:
         return market.last.missing[0].gate
     for side in Side:
         if market.last.time < market.held_until[side]:
-            return f"the venue refused: {market.held_why[side]}"
+            return market.held_why[side]
     return "orders on their way"
 
 

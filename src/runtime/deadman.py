@@ -16,11 +16,13 @@ from src.runtime.clock import Clock
 from src.runtime.rate import Priority, RateBudget
 from src.venues.protocol import Venue
 
+RETRY = 1.0  # seconds until the next try when the venue did not confirm
 log = structlog.get_logger()
 
 
 class DeadMan:
-    """Keeps the venue's timer armed, re-arming every third of *seconds*, and only while every coroutine beats.
+    """Keeps the venue's timer armed, re-arming every third of *seconds*, sooner when that failed, and only while every
+    coroutine beats.
 
     The timer is account-wide: it covers all markets, and another process on the same account would share it.
     ``armed_until`` is counted from the moment the last *confirmed* request was sent, so it errs on the early side.
@@ -52,12 +54,13 @@ class DeadMan:
         """Re-arm until the timer has evidently fired. Cancelling is safe; the timer then runs out at the venue."""
         while not self._fired:
             late = self._watchdog.late(self._clock.now())
+            pause = self.seconds / 3
             if late:
                 log.error("dead-man's-switch not re-armed: not every part works", late=", ".join(late))
-            else:
-                await self.arm()
+            elif not await self.arm():
+                pause = RETRY
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.seconds / 3):
+                async with asyncio.timeout(pause):
                     await self._again.wait()
             self._again.clear()
         self._fired = False

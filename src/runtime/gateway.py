@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from src.engine.market import TOO_MANY
 from src.model.actions import Action, Cancel, Place
 from src.model.errors import Rejected, Throttled, Unanswered, Withheld
 from src.model.facts import Answer, AnyFact, Outcome, Verb
@@ -64,7 +65,7 @@ class Gateway:
         if isinstance(action, Cancel):
             await self._rate.take(Priority.CANCEL)
         elif not self._rate.try_take(Priority.PLACE):
-            return self._answer(action, Outcome.WITHHELD, reason="request budget used up")
+            return self._answer(action, Outcome.WITHHELD, code=TOO_MANY, reason="request budget used up")
 
         def leaving() -> str | None:
             reason = permit()
@@ -80,7 +81,7 @@ class Gateway:
         except Throttled as limit:
             self._rate.throttled(limit.after)
             log.warning("rate limit hit", after_sec=limit.after)
-            return self._answer(action, Outcome.WITHHELD, code="429", reason="rate limit")
+            return self._answer(action, Outcome.WITHHELD, code=TOO_MANY, reason="rate limit")
         except Rejected as no:
             if no.code == EXPIRY_IMPOSSIBLE:
                 self._expired()

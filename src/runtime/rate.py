@@ -16,6 +16,8 @@ QUERY_RESERVE = 0.3
 # A burst may take this share of a minute's allowance; the rest is refilled evenly, so no 60 s window exceeds the
 # allowance.
 BURST = 0.2
+# While the venue refuses everything, what cannot wait tries its luck this often.
+PROBE = SEC // 2
 # After a 429 the refill runs at half speed for this long; a second 429 within it closes the market for orders as long.
 PENALTY = 60 * SEC
 
@@ -41,6 +43,7 @@ class RateBudget:
         self._slow_until = 0
         self._closed_until = 0
         self._blocked_until = 0
+        self._probe_at = {Priority.CANCEL: 0, Priority.DEAD_MAN: 0}
 
     def left(self) -> float:
         """Return the number of requests that could leave at once."""
@@ -51,11 +54,20 @@ class RateBudget:
         """Take one request if *priority* may have it now."""
         self._refill()
         reserve = {Priority.PLACE: PLACE_RESERVE, Priority.QUERY: QUERY_RESERVE}.get(priority, 0.0)
-        urgent = priority <= Priority.DEAD_MAN
-        if self._tokens < 1 + reserve * self._capacity or (not urgent and self._now() < self._blocked_until):
+        if self._tokens < 1 + reserve * self._capacity or self._blocked(priority):
             return False
         self._tokens -= 1
         return True
+
+    def _blocked(self, priority: Priority) -> bool:
+        """Return whether *priority* must wait for the venue's block to end; else, if there is one, note the probe."""
+        now = self._now()
+        if now >= self._blocked_until:
+            return False
+        if now < self._probe_at.get(priority, self._blocked_until):
+            return True
+        self._probe_at[priority] = now + PROBE
+        return False
 
     async def take(self, priority: Priority, beat: Callable[[], None] = lambda: None) -> None:
         """Wait until *priority* may have a request, and take it. Cancelling is safe: nothing is taken then.
@@ -67,7 +79,7 @@ class RateBudget:
             await asyncio.sleep(min(1.0, 1 / self._per_second))
 
     def throttled(self, after: float) -> None:
-        """Note a 429: nothing but cancels and the dead-man timer for *after* seconds, then half speed; twice is a
+        """Note a 429: nothing but a few cancels and the dead-man timer for *after* seconds, then half speed; twice is a
         closure. What comes back during those seconds is the same hit: it left before them, or could not wait.
         """
         now = self._now()

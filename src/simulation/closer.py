@@ -150,7 +150,8 @@ class Closer(AtExchange, AtWire, AtBot):
         place = desk.markets[market]
         if not place.book.trusted:
             return
-        own = {side: place.blotter.own_levels(side) for side in Side}
+        now = self._house.clock.now() if self._house is not None else 0
+        own = place.echoes.with_own(place.blotter.own_levels, book_time=place.book.venue_time, now=now)
         others = [side * price for (side, price), size in levels.items() if size > own[side].get(price, 0)]
         bid, ask = max((p for p in others if p > 0), default=0), -max((p for p in others if p < 0), default=0)
         if place.mids.last != (bid + ask if bid and ask else None):

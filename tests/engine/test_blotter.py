@@ -311,8 +311,8 @@ def test_own_levels_hold_what_others_can_see():
     cancel(book, live(book, price=99))
     place(book, price=98)
     cancel(book, place(book, price=97))
-    assert book.own_levels(Side.BUY) == {100: 16, 99: 10}
-    assert book.own_levels(Side.SELL) == {}
+    assert book.own_levels[Side.BUY] == {100: 16, 99: 10}
+    assert book.own_levels[Side.SELL] == {}
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

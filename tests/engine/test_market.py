@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from src.engine.market import MS, QUIET, SEC, Market
+from src.engine.picture import market_view
 from src.engine.risk import budget
 from src.model.actions import Budget, Cancel, Decision, OrderState, Place, Replace, Side
 from src.model.facts import (
@@ -228,7 +229,7 @@ def test_our_own_orders_are_not_the_market():
     market.apply(snapshot(now, bid=59_000, ask=60_010))
     market.apply(delta(now + 1, [(59_940, 10, 10)], []))
 
-    assert (59_000, 60_010) == market._touch()
+    assert (59_000, 60_010) == market._touch(now)
 
 
 def test_a_book_of_only_our_own_orders_is_no_market():
@@ -586,9 +587,54 @@ def test_an_accepted_order_is_taken_out_of_the_book_before_the_stream_confirms_i
     bid, _ = decide(market, now).actions
     market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
     market.apply(snapshot(now, bid=59_000, ask=60_010))
-    assert market._touch() == (59_000, 60_010)
+    assert market._touch(now) == (59_000, 60_010)
 
     market.apply(answer(bid.order_id, Verb.PLACE, Outcome.ACCEPTED, now, venue_id="7"))
     market.apply(delta(now + 1, [(59_940, 10, 10)], []))
 
-    assert market._touch() == (59_000, 60_010)
+    assert market._touch(now) == (59_000, 60_010)
+
+
+def test_the_mid_does_not_follow_an_order_of_ours_that_has_just_ended():
+    """Our bid at 59,940 stands alone above 59,000. Its end is heard 80 ms before the book shows it: all the while the
+    touch is that of the others, and nothing is quoted anew because of it.
+    """
+    market = make_market()
+    now = warm(market)
+    bid, ask = decide(market, now).actions
+    acknowledge(market, (bid, ask), now)
+    market.apply(snapshot(now, bid=59_000, ask=60_010))
+    market.apply(delta(now + 1, [(bid.price, 10, 10)], []))
+    quoted = decide(market, now + 2).quotes
+
+    market.apply(update(bid, VenueState.CANCELLED, now + 20 * MS))
+    assert market._touch(now + 20 * MS) == (59_000, 60_010)
+    assert decide(market, now + 21 * MS).quotes == quoted
+    market.apply(delta(now + 100 * MS, [(bid.price, 0, -10)], []))
+    assert market._touch(now + 100 * MS) == (59_000, 60_010)
+
+
+def test_a_side_without_budget_for_a_request_waits_a_second_and_is_not_decided_anew_each_time():
+    """The ask was withheld for want of requests: for a second nothing new is tried there, and the bid stays."""
+    market = make_market()
+    now = warm(market)
+    bid, ask = decide(market, now).actions
+    acknowledge(market, (bid,), now)
+    withheld = answer(ask.order_id, Verb.PLACE, Outcome.WITHHELD, now, code="429", reason="request budget used up")
+    market.apply(withheld)
+
+    assert decide(market, now + 50 * MS).actions == ()
+    assert market_view(market, now + 50 * MS).state == "quoting"
+    market.apply(snapshot(now + SEC))
+    (again,) = decide(market, now + SEC).actions
+    assert (again.side, again.price) == (ask.side, ask.price)
+
+
+def test_an_order_withheld_by_our_own_gates_is_decided_anew_at_once():
+    """Only a lack of requests makes a side wait."""
+    market = make_market()
+    now = warm(market)
+    for action in decide(market, now).actions:
+        market.apply(answer(action.order_id, Verb.PLACE, Outcome.WITHHELD, now, reason="stopping"))
+
+    assert len(decide(market, now + 1).actions) == 2

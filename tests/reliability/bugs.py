@@ -48,6 +48,16 @@ BUGS = [
         "tests/runtime/test_opening.py::test_an_answer_from_a_copy_that_lags_is_asked_for_again",
     ),
     Bug(
+        "The mid followed orders of ours that had ended but were still in the book, and the requests ran out",
+        "simulation, half-hour worlds",
+        "tests/engine/test_market.py::test_the_mid_does_not_follow_an_order_of_ours_that_has_just_ended",
+    ),
+    Bug(
+        "While the venue refused everything, cancels were repeated without a pause",
+        "simulation, half-hour worlds",
+        "tests/runtime/test_rate.py::test_while_the_venue_refuses_everything_what_cannot_wait_tries_twice_a_second",
+    ),
+    Bug(
         "After several restarts within a minute a start counted a fill of an earlier run again",
         "kill drills",
         "tests/records/test_journal.py::test_the_latest_fills_are_found_over_several_runs",

@@ -52,6 +52,23 @@ async def test_it_is_armed_again_every_third_of_its_time():
 
 
 @virtual
+async def test_an_arming_that_was_refused_is_tried_again_each_second():
+    """429 from 2 s to 5.5 s: tried at 3, 4 and 5 s in vain, at 6 s with success, and every third again from there."""
+    async with post() as p:
+        task = asyncio.create_task(p.deadman.run())
+        await asyncio.sleep(2)
+        p.stage.venue.throttle = 1
+        await asyncio.sleep(3.5)
+        p.stage.venue.throttle = 0
+        await asyncio.sleep(5)
+        began = p.stage.exchange.arms[0][0]
+        times = [(time - began) / SEC for time, _ in p.stage.exchange.arms]
+        assert times == pytest.approx([0, 6, 9], abs=0.2)
+        assert len(p.stage.open()) == 1
+        task.cancel()
+
+
+@virtual
 async def test_when_somebody_is_late_nobody_arms_and_the_exchange_cancels_everything():
     """A coroutine that stops beating after 6 s is late at 8 s: the order is gone at most 9 s after the last arming."""
     async with post() as p:

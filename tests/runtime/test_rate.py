@@ -89,6 +89,20 @@ def test_a_429_stops_orders_and_questions_for_as_long_as_it_says_but_never_cance
     assert rate.try_take(priority)
 
 
+def test_while_the_venue_refuses_everything_what_cannot_wait_tries_twice_a_second():
+    """ "Wait 10 s": a cancel and an arming leave at once and then each half second; neither takes the other's turn."""
+    hand = Hand()
+    rate = RateBudget(600, hand)
+    rate.throttled(10)
+    for _ in range(4):
+        assert taken(rate, Priority.CANCEL) == taken(rate, Priority.DEAD_MAN) == 1
+        hand.time += SEC // 2 - 1
+        assert taken(rate, Priority.CANCEL) == taken(rate, Priority.DEAD_MAN) == 0
+        hand.time += 1
+    hand.time += 8 * SEC
+    assert taken(rate, Priority.CANCEL) > 20
+
+
 def test_after_a_429_the_speed_is_halved_for_a_minute():
     """8 a second become 4, and are 8 again 60 s later."""
     hand = Hand()

@@ -50,7 +50,7 @@ BUGS = [
     Bug(
         "The mid followed orders of ours that had ended but were still in the book, and the requests ran out",
         "simulation, half-hour worlds",
-        "tests/engine/test_market.py::test_the_mid_does_not_follow_an_order_of_ours_that_has_just_ended",
+        "seed-6.json",
     ),
     Bug(
         "While the venue refused everything, cancels were repeated without a pause",

@@ -112,6 +112,7 @@ def test_what_was_found_once_is_not_lost_again(path: Path):
     """26, 29: a stream that connects and never begins. 45, 71: an outage became a lasting halt. 273: a payment during
     the opening was counted twice. 39: what landed while the bot left stayed open.
     166: a taker who swept 4 % of a thin book filled the test order, and its end was taken for the timer's deed.
+    6: in a thin book without any fault the mid followed our own orders that had just ended, 250 orders in two minutes.
     34: foreign trades in a row, each read as slowly as the next came, looked like a lasting difference.
     38: an order that waited to leave was not counted against an order found meanwhile.
     290: after a sleep a mark was believed whose age our clock could no longer tell.

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from src.model.errors import ConfigError
-from src.simulation.plan import draw
+from src.simulation.plan import Schedule, draw
 from src.simulation.report import program
 from src.simulation.run import Result
 
@@ -25,22 +25,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A seed without violations, and the seconds it took since the one before. Its schedule can be drawn again."""
+    """A seed without violations, *took* seconds after the one before; its schedule's faults can be drawn again."""
 
-    seed: int
     took: float
-    config: str
-    digest: str
-    hits: dict[str, int]
-    runs: int
-    fills: int
-    orders: int
-    simulated: float
-    uptime: float
-    late_landings: int
-
-
-_OWN = [name for name in Line.__struct_fields__ if name not in ("seed", "took")]  # as in a result
+    result: Result
 
 
 class Kept:
@@ -51,15 +39,17 @@ class Kept:
         self.took = 0.0
         self.results: list[Result] = []
         try:
-            good = self._read(path, head) if path.exists() else b""
-            path.write_bytes(good or msgspec.json.encode(head) + b"\n")
+            known = path.read_bytes() if path.exists() else msgspec.json.encode(head) + b"\n"
+            draft = path.with_name(path.name + ".new")
+            draft.write_bytes(self._read(path, known, head))
+            draft.replace(path)
         except OSError as error:
             raise _unwritable(path, error) from None
         self._path = path
 
-    def _read(self, path: Path, head: Head) -> bytes:
-        """Take in the seeds of *path* and return the lines that could be read."""
-        first, *others = path.read_bytes().splitlines(keepends=True) or [b""]
+    def _read(self, path: Path, known: bytes, head: Head) -> bytes:
+        """Take in the seeds that are *known* from *path* and return the lines that could be read."""
+        first, *others = known.splitlines(keepends=True) or [b""]
         try:
             found = msgspec.json.decode(first, type=Head)
         except msgspec.MsgspecError:
@@ -76,18 +66,18 @@ class Kept:
                 line = msgspec.json.decode(text, type=Line)
             except msgspec.MsgspecError:
                 break
-            if line.seed != head.seed + len(self.results) or not text.endswith(b"\n"):
+            seed = head.seed + len(self.results)
+            if line.result.schedule.seed != seed or not text.endswith(b"\n"):
                 break
             good.append(text)
             self.took += line.took
-            own = {name: getattr(line, name) for name in _OWN}
-            self.results.append(Result(schedule=draw(line.seed, head.seconds), violations=(), last_events=(), **own))
+            self.results.append(msgspec.structs.replace(line.result, schedule=draw(seed, head.seconds)))
         return b"".join(good)
 
     def add(self, result: Result, took: float) -> None:
         """Keep a seed in which nothing was violated, *took* seconds after the one before."""
-        own = {name: getattr(result, name) for name in _OWN}
-        line = Line(seed=result.schedule.seed, took=round(took, 3), **own)
+        bare = Schedule(result.schedule.seed, result.schedule.seconds)
+        line = Line(round(took, 3), msgspec.structs.replace(result, schedule=bare, last_events=()))
         try:
             with self._path.open("ab") as file:
                 file.write(msgspec.json.encode(line) + b"\n")

@@ -128,7 +128,12 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.splitlines()[-1] == whole.digest
     told = msgspec.json.decode(figures.read_bytes())
     assert (told["seeds"], told["digest"], told["faults"]) == (4, whole.digest, whole.hits.total())
-    assert [msgspec.json.decode(line)["seed"] for line in path.read_bytes().splitlines()[1:]] == [7, 8, 9, 10]
+    assert [msgspec.json.decode(line)["result"]["schedule"]["seed"] for line in path.read_bytes().splitlines()[1:]] == [
+        7,
+        8,
+        9,
+        10,
+    ]
     assert bot.main([*arguments, "--seeds", "4"]) == 0  # nothing is left to live
     assert capsys.readouterr().out.splitlines()[-1] == whole.digest
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from src.config import Config, load
-from src.model.errors import ConfigError, Halt
-from src.verbs.outcome import FAILED, WRONG_INPUT, say
+from src.model.errors import ConfigError, EndedEarly, Halt
+from src.verbs.outcome import DONE, FAILED, WRONG_INPUT, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _do(options)
     except ConfigError as error:
         return say(str(error), WRONG_INPUT)
+    except EndedEarly as end:
+        return say(str(end), DONE)
     except Halt as halt:
         return say(str(halt), FAILED)
 

@@ -37,6 +37,7 @@ MOST_DIGITS = 15  # a binary float keeps 15 significant digits of any decimal te
 
 BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 _PLAIN = re.compile(r"[\w$-]{1,40}", re.ASCII)  # a key that is shown as it stands
+_KEYLIKE = re.compile(r"0x[0-9a-fA-F]{8,}|(?=[0-9]*[a-fA-F])[0-9a-fA-F]{16,}")
 Location = tuple[int | str, ...]  # where a key stands: ("markets", 0, "K")
 Node = Mapping[str, Any]  # a part of a JSON Schema
 FeeRate = Annotated[Decimal, Field(ge=Decimal("-0.01"), le=Decimal("0.01"))]
@@ -362,7 +363,8 @@ def _path(loc: Location) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=True, default=str)
+    """Return *value* as JSON, cut to 40 letters; what may be a key stays out, wherever it was pasted."""
+    text = _KEYLIKE.sub("***", json.dumps(value, ensure_ascii=True, default=str))
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

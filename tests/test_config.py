@@ -137,7 +137,8 @@ def test_nothing_changes_after_loading(tmp_path: Path):
             {"fees_override__x": 1},
             "fees_override.x: there is no such key; allowed are makerFeeRate, takerFeeRate.",
         ),
-        ({"data_dir": ["d" * 60]}, f'data_dir: found ["{"d" * 35}...; allowed is a text (1 to 500 characters).'),
+        ({"data_dir": ["x" * 60]}, f'data_dir: found ["{"x" * 35}...; allowed is a text (1 to 500 characters).'),
+        ({"quote_loop_ms": 10**20}, f"quote_loop_ms: found 1{'0' * 20}; allowed is a whole number from 20 to 10000."),
     ],
 )
 def test_one_mistake_is_one_sentence(complain: Callable[..., str], changes: dict[str, Any], sentence: str):
@@ -160,6 +161,15 @@ def test_several_mistakes_are_one_line_each(complain: Callable[..., str]):
         ["config.json", " stp"],
         ["config.json", " quote_lop_ms"],
     ]
+
+
+@pytest.mark.parametrize("key", ["0xC0FFEE5EC2E7C0FFEE", "a1b2c3d4e5f60718293a4b5c6d7e8f90", "0x" + "1" * 63])
+@pytest.mark.parametrize("place", ["stp", "m0__K", "risk__max_order_usd", "log_level"])
+def test_what_may_be_a_key_is_not_shown_wherever_it_was_pasted(complain: Callable[..., str], place: str, key: str):
+    """A private or an API key under a key we know: the sentence says where it is, and shows three stars."""
+    said = complain(changed(**{place: key}))
+    assert 'found "***"' in said
+    assert key[2:10] not in said
 
 
 def test_a_list_is_not_called_wrong_because_all_its_entries_are(complain: Callable[..., str]):

@@ -44,6 +44,10 @@ class Halt(Exception):
     """We chose to stop; the text is the sentence shown to the operator."""
 
 
+class EndedEarly(Halt):
+    """Told to end before the start was over: nothing was placed, and nothing went wrong."""
+
+
 class ConfigError(Exception):
     """Something a person wrote is wrong: *path* says where, the message what was found and what is allowed."""
 

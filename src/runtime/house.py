@@ -19,7 +19,7 @@ from src.engine.reconcile import ExecutionParams
 from src.engine.risk import LossState, TradingState, Trip
 from src.engine.watchdog import Watchdog
 from src.model.actions import OrderState
-from src.model.errors import Halt, Rejected, Throttled, Unanswered
+from src.model.errors import EndedEarly, Halt, Rejected, Throttled, Unanswered
 from src.model.facts import Fill, Opened, Stream, StreamDown
 from src.model.snapshot import DeskView
 from src.model.summary import Summary
@@ -100,6 +100,7 @@ class House:
         self._version = version
         self._config_hash = config_hash
         self._stop = asyncio.Event()
+        self._start: asyncio.Timeout | None = None  # while the account is read
         self._halted = asyncio.Event()
         self._started = clock.now()
         self._open_orders: int | None = None
@@ -108,6 +109,8 @@ class House:
     def stop(self) -> None:
         """Ask the run to end: no new orders, cancel, verify, summary. Safe to call twice and from a signal handler."""
         self._stop.set()
+        if self._start is not None:  # however long the venue takes to answer
+            self._start.reschedule(asyncio.get_running_loop().time())
 
     def works(self) -> bool:
         """Return whether every part works; a run that starts or leaves works as long as its loop turns."""
@@ -119,12 +122,12 @@ class House:
         return None if self.closing == "starting" else self._open_orders == 0
 
     async def live(self) -> Summary:
-        """Run until stopped, and return the summary. Raises ``Halt`` when the start is refused (nothing was placed
-        then).
+        """Run until stopped, and return the summary. Raises ``Halt`` when the start is refused, ``EndedEarly`` when it
+        was stopped (nothing was placed then).
 
         Errors nobody named are kept in ``unexpected``: every quote goes before this returns.
         """
-        opening = await open_account(self.venue, self.plan, self.clock, self._journalled)
+        opening = await self._open()
         log.info("begins", run=self._run, version=self._version, config=self._config_hash)
         self.venue.agree_fees(opening.fees)
         desk = self.desk = self._furnish(opening)
@@ -157,6 +160,20 @@ class House:
         )
 
     # --- building ----------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> Opening:
+        """Return the account as it was found. Reading it may take minutes when the venue is slow."""
+        try:
+            async with asyncio.timeout(0 if self._stop.is_set() else None) as self._start:
+                return await open_account(self.venue, self.plan, self.clock, self._journalled)
+        except TimeoutError:
+            if not self._stop.is_set():
+                raise
+            raise EndedEarly(
+                "told to end before the start was over: nothing was placed; what an earlier run left may still be there"
+            ) from None
+        finally:
+            self._start = None
 
     def _furnish(self, opening: Opening) -> Desk:
         markets = {}

@@ -53,6 +53,11 @@ BUGS = [
         "seed-6.json",
     ),
     Bug(
+        "Told to end during the start the bot went on reading a venue that took a minute",
+        "simulation, half-hour worlds",
+        "tests/runtime/test_house.py::test_told_to_end_while_the_account_is_read_it_ends_at_once",
+    ),
+    Bug(
         "While the venue refused everything, cancels were repeated without a pause",
         "simulation, half-hour worlds",
         "tests/runtime/test_rate.py::test_while_the_venue_refuses_everything_what_cannot_wait_tries_twice_a_second",

@@ -36,7 +36,7 @@ SHIPPED = json.loads((ROOT / "config.json").read_text("utf-8"))
 CANARY = "0xc0ffee5ec2e7c0ffee"  # a key pasted into the wrong file
 MOST_SECONDS = 5.0
 _SENTENCE = re.compile(
-    r"there is no such key; (did you mean|allowed are)|allowed is|is missing; allowed"
+    r"there is no such key; did you mean|allowed (is|are)|is missing; allowed"
     r"|occurs twice|is not JSON|too large"
     r"|more than \d+ digits|is not a number|nested (too|more)|must |may not exceed|is already|is disabled|need"
     r"|more like|is not UTF-8|must fit|the most"

@@ -14,7 +14,7 @@ import pytest
 from src.engine.market import SEC
 from src.engine.risk import LossState, TradingState, Trip
 from src.model.actions import Decision, OrderState, Side
-from src.model.errors import Halt, Unanswered
+from src.model.errors import EndedEarly, Halt, Unanswered
 from src.model.facts import Command, Stream
 from src.model.snapshot import DeskState, DeskView
 from src.model.summary import Pnl, Summary
@@ -110,17 +110,6 @@ async def test_stopping_while_quoting_leaves_nothing_within_seconds_also_when_as
             assert (virtual_now() - began) / SEC < 3
             left_nothing(s, house, summary)
             assert summary.fills.buy == 1
-
-
-@virtual
-async def test_stopping_before_the_start_is_over_places_nothing():
-    """Asked to end while it opens: a summary, and not one order."""
-    async with scene() as s:
-        house = s.house()
-        house.stop()
-        summary = await house.live()
-        left_nothing(s, house, summary)
-        assert s.exchange.accepted == []
 
 
 @virtual
@@ -699,3 +688,46 @@ async def test_after_any_storm_of_faults_the_books_agree_and_quotes_return(seed:
             assert max(s.exchange.worst_usd.values()) <= 400 * 1.01
             assert market_of(house).blotter.missing_lots(Side.BUY) == 0
             assert sum(isinstance(entry, Decision) for entry in s.journal.entries) > 100
+
+
+# --- told to end during the start ------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_told_to_end_while_the_account_is_read_it_ends_at_once():
+    """Each answer takes 40 s, so the start would take minutes; told to end after 5 s it ends then."""
+    async with scene(latency_sec=20.0) as s:
+        house = s.house()
+        began = virtual_now()
+        life = asyncio.create_task(house.live())
+        await asyncio.sleep(5)
+        house.stop()
+        house.stop()
+        with pytest.raises(EndedEarly, match="nothing was placed"):
+            await life
+        assert (virtual_now() - began) / SEC == pytest.approx(5)
+        assert not s.exchange.arms and not s.exchange.accepted
+
+
+@virtual
+async def test_told_to_end_before_it_lives_it_does_not_even_begin():
+    """A signal may come between building and living."""
+    async with scene() as s:
+        house = s.house()
+        house.stop()
+        with pytest.raises(EndedEarly):
+            await house.live()
+        assert not s.exchange.arms
+
+
+@virtual
+async def test_a_timeout_that_nobody_caused_is_no_early_end(monkeypatch: pytest.MonkeyPatch):
+    """An error nobody named in the start stays one."""
+    async with scene() as s:
+
+        async def strange() -> float:
+            raise TimeoutError("nobody expects this")
+
+        monkeypatch.setattr(s.venue, "clock_offset", strange)
+        with pytest.raises(TimeoutError, match="nobody expects"):
+            await s.house().live()

@@ -1,0 +1,27 @@
+"""What the front door makes of how a verb ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from src import bot
+from src.model.errors import EndedEarly, Halt
+from src.verbs import run as verb
+
+SHIPPED = Path(__file__).resolve().parents[1] / "config.json"
+
+
+@pytest.mark.parametrize(("end", "code"), [(EndedEarly("told to end early"), 0), (Halt("refused"), 1)])
+def test_an_early_end_is_no_failure_and_a_refused_start_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], end: Halt, code: int
+):
+    """Ctrl-C during the start: exit 0; a start that is refused: exit 1; both in one sentence."""
+
+    def ended(*_: object, **__: object) -> int:
+        raise end
+
+    monkeypatch.setattr(verb, "run", ended)
+    assert bot.main(["--config", str(SHIPPED)]) == code
+    assert capsys.readouterr().err == f"{end}\n"

@@ -81,6 +81,11 @@ class OrderBook:
         return not self._broken and self.best_bid is not None and self.best_ask is not None
 
     @property
+    def broken(self) -> str:
+        """What is wrong with its levels, which are forgotten until the next snapshot; empty when they are sound."""
+        return self._broken
+
+    @property
     def reason(self) -> str:
         """Why the book is not trusted; empty when it is."""
         if self._broken:

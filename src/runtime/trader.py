@@ -13,8 +13,8 @@ from src.engine.desk import Desk
 from src.engine.market import SEC, Market
 from src.engine.watchdog import Watchdog
 from src.model.actions import Action, Cancel, Decision
-from src.model.errors import Rejected, Throttled, Unanswered
-from src.model.facts import AnyFact, OrderAbsent, Stream
+from src.model.errors import Disconnected, Rejected, Throttled, Unanswered
+from src.model.facts import AnyFact, BookDelta, BookSnapshot, OrderAbsent, Stream
 from src.records.journal import Journal
 from src.runtime.clock import Clock
 from src.runtime.continuity import Continuity
@@ -96,17 +96,31 @@ class Trader:
 
     async def stream_orderbook_to_local_book(self) -> None:
         """Keep the local order book equal to the venue's, over every reconnect."""
-        await self._follow(lambda: self._venue.book(self.market.market), Stream.BOOK, "book")
+        await self._follow(lambda: self._venue.book(self.market.market), Stream.BOOK, "book", self._hear_book)
+
+    def _hear_book(self, fact: AnyFact) -> None:
+        """Hear *fact*. Raises ``Disconnected`` when the book contradicts itself: a new connection begins with a
+        snapshot, which this one may not bring for a minute.
+        """
+        self.hear(fact)
+        if isinstance(fact, BookSnapshot | BookDelta) and self.market.book.broken:
+            raise Disconnected(f"the book cannot be right: {self.market.book.broken}")
 
     async def _stream_prices(self) -> None:
-        await self._follow(lambda: self._venue.price_stream(self.market.market), Stream.PRICES, "prices")
+        await self._follow(lambda: self._venue.price_stream(self.market.market), Stream.PRICES, "prices", self.hear)
 
-    async def _follow(self, connect: Callable[[], AsyncIterator[AnyFact | None]], stream: Stream, part: str) -> None:
+    async def _follow(
+        self,
+        connect: Callable[[], AsyncIterator[AnyFact | None]],
+        stream: Stream,
+        part: str,
+        hear: Callable[[AnyFact], None],
+    ) -> None:
         await follow(
             connect,
             stream=stream,
             market=self.market.market,
-            hear=self.hear,
+            hear=hear,
             beat=lambda: self._beat(part),
             clock=self._clock,
             jitter=self._jitter,

@@ -20,7 +20,7 @@ from src.engine.market import SEC, Market
 from src.engine.quoting import QuotingParams
 from src.engine.reconcile import ExecutionParams
 from src.engine.risk import RiskLimits
-from src.model.actions import Action, Cancel, Place, Replace, WorkingOrder
+from src.model.actions import Action, Cancel, Place, Replace, Side, WorkingOrder
 from src.model.facts import (
     Answer,
     Balance,
@@ -88,8 +88,8 @@ class Life:
         own = market.blotter.own_levels
         bids = {self._mid - depth: 100_000 for depth in range(1, 30)}
         asks = {self._mid + depth: 100_000 for depth in range(1, 30)}
-        for side, levels in zip((1, -1), (bids, asks), strict=True):
-            for price, size in own(next(s for s in market.fills if s == side)).items():
+        for side, levels in zip(Side, (bids, asks), strict=True):
+            for price, size in own[side].items():
                 levels[price] = levels.get(price, 0) + size
         market.apply(BookSnapshot(time=now, market=MARKET, bids=[*bids.items()], asks=[*asks.items()], venue_time=now))
         market.apply(MarkPrice(time=now, market=MARKET, price=float(self._mid)))

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 
 from src.engine.market import Market
 from src.engine.risk import TradingState
-from src.model.actions import Action, Cancel, Place, Quote, Replace, Side
+from src.model.actions import Action, Cancel, OrderState, Place, Quote, Replace, Side
 from src.model.facts import AnyFact, Fill, MarkPrice, Opened
 from src.model.summary import Summary
 from src.runtime.canary import is_canary
@@ -130,8 +130,18 @@ class Closer(AtExchange, AtWire, AtBot):
         while self._recent and self._recent[0] < now - _ON_THE_WAY:
             self._recent.popleft()
         reserve = PLACE_RESERVE * BURST * self._world.schedule.knobs.requests_per_minute
-        if self._house.rate.left() + len(self._recent) < reserve - 1:
+        if self._house.rate.left() + len(self._recent) + self._cancels_under_way() < reserve - 1:
             self.violate("I9", f"{action.order_id} uses the reserve of {reserve:g} requests")
+
+    def _cancels_under_way(self) -> int:
+        """Return how many cancels may have taken their request after the order that leaves now, and not left yet."""
+        desk = self._house.desk if self._house is not None else None
+        since = self._house.clock.now() - round(_ON_THE_WAY * SEC) if self._house is not None else 0
+        return sum(
+            order.state is OrderState.PENDING_CANCEL and order.since >= since
+            for market in (desk.markets.values() if desk is not None else ())
+            for order in market.blotter.working.values()
+        )
 
     def _judge_collar(self, action: Place | Replace) -> None:
         now = self._world.seconds()

@@ -66,7 +66,8 @@ class Closer(AtExchange, AtWire, AtBot):
         self._blocked = (0.0, 0.0)
         self._heard: dict[str, deque[tuple[float, float]]] = {name: deque() for name in self._world.markets}
         self._seen: dict[str, set[str]] = {name: set() for name in self._world.markets}
-        self._rested: dict[str, tuple[int, int]] = {}  # market → its position, and the bot's time, at the last look
+        # Market → its position in truth and by the bot's count, and the bot's time, at the last look.
+        self._rested: dict[str, tuple[int, int, int]] = {}
         self._recent: deque[float] = deque()  # when cancels and armings left
 
     # --- at the exchange ---------------------------------------------------------------------------------------------
@@ -218,11 +219,13 @@ class Closer(AtExchange, AtWire, AtBot):
             if towards:
                 self.violate("I10", f"{market.market}: {', '.join(towards)} moves {quote} towards the market")
         nearest = {quote.side: quote for quote in quotes if quote.level == 0}
-        position, since = self._rested.get(market.market, (0, 0))
-        if len(nearest) == len(Side) and position == market.position and market.last and market.last.time > since:
+        held = self._world.exchange.position(ACCOUNT, market.market)
+        *rested, since = self._rested.get(market.market, (0, 0, 0))
+        at_rest = rested == [held, market.position]  # what has just been traded nobody could have told the bot yet
+        if len(nearest) == len(Side) and at_rest and market.last and market.last.time > since:
             self._judge_lean(market, nearest)
         assert self._house is not None
-        self._rested[market.market] = market.position, self._house.clock.now()
+        self._rested[market.market] = held, market.position, self._house.clock.now()
 
     def _judge_lean(self, market: Market, nearest: Mapping[Side, Quote]) -> None:
         """Judge that both quotes together stand on the side of the mid that sheds the position."""

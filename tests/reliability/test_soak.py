@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from random import Random
 
+import msgspec
 import pytest
 
 from src.sandbox.crowd import DEMO
@@ -54,6 +55,12 @@ def test_what_stays_is_no_complaint_and_what_grows_is():
     assert fine(growing(0.0)) == fine(growing(0.5)) == []
     assert "memory grows" in fine(growing(5.0))[0]
     assert fine(growing(0.0, files=21)) == ["open files have grown"]
+
+
+def test_a_connection_more_for_a_while_is_no_growth():
+    """20 files, 22 in between and 21 in the very last sample: they have been 20 again shortly before."""
+    samples = [msgspec.structs.replace(each, files=22 if 2000 < each.at < 3000 else 20) for each in growing(0.0)]
+    assert fine([*samples[:-1], msgspec.structs.replace(samples[-1], files=21)]) == []
 
 
 def test_a_run_shorter_than_the_warm_up_tells_its_slope_and_is_not_judged_by_it():

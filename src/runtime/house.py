@@ -109,7 +109,7 @@ class House:
     def stop(self) -> None:
         """Ask the run to end: no new orders, cancel, verify, summary. Safe to call twice and from a signal handler."""
         self._stop.set()
-        if self._start is not None:  # however long the venue takes to answer
+        if self._start is not None and not self._start.expired():  # however long the venue takes to answer
             self._start.reschedule(asyncio.get_running_loop().time())
 
     def works(self) -> bool:

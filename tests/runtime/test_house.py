@@ -710,6 +710,29 @@ async def test_told_to_end_while_the_account_is_read_it_ends_at_once():
 
 
 @virtual
+async def test_told_to_end_again_while_the_start_is_being_ended_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    """A question that needs a second to let go, and a second Ctrl-C within it: one early end, no error."""
+    async with scene() as s:
+
+        async def slow_to_let_go() -> float:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(1)
+            return 0.0
+
+        monkeypatch.setattr(s.venue, "clock_offset", slow_to_let_go)
+        house = s.house()
+        life = asyncio.create_task(house.live())
+        await asyncio.sleep(5)
+        house.stop()
+        await asyncio.sleep(0.5)
+        house.stop()
+        with pytest.raises(EndedEarly):
+            await life
+
+
+@virtual
 async def test_told_to_end_before_it_lives_it_does_not_even_begin():
     """A signal may come between building and living."""
     async with scene() as s:

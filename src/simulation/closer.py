@@ -6,8 +6,8 @@ I3     an order's own expiry is no later than the settings say, so that it ends 
 I6     within a run the state of trading never gets better
 I7     the spread of a fill is measured at the mid that was in force at its moment
 I9     orders leave a reserve of the allowance to cancels and the timer, and wait as long as a 429 says
-I10    the mid holds no order of ours; the longer we are the lower we quote; rounding moves away from the
-       market; a price is within the collar of a mark of the last seconds; everything is post-only
+I10    the longer we are the lower we quote; rounding moves away from the market; a price is within the
+       collar of a mark of the last seconds; everything is post-only
 I12    the bot never counts more filled than the venue; an ended order is remembered for its late fills; an
        adopted one starts at the venue's count
 I13    where the start is to cancel what it finds, nothing of before rests once it is over
@@ -32,6 +32,7 @@ from src.runtime.house import House
 from src.runtime.rate import BURST, PLACE_RESERVE
 from src.sandbox.matching import Order
 from src.sandbox.words import OrderRequest
+from src.simulation.at_book import AtBook
 from src.simulation.at_bot import AtBot
 from src.simulation.at_exchange import AtExchange
 from src.simulation.at_wire import AtWire
@@ -45,7 +46,7 @@ _AWAY_ONLY = frozenset(("floor", "tick", "clamp", "backoff", "spacing"))
 _STATES = tuple(TradingState)
 
 
-class Closer(AtExchange, AtWire, AtBot):
+class Closer(AtBook, AtExchange, AtWire, AtBot):
     """Judges what is wanted, and what is remembered."""
 
     failing: Callable[[], str] = str  # why the journal of the living run cannot be written, or ""
@@ -152,21 +153,6 @@ class Closer(AtExchange, AtWire, AtBot):
         collar = self.limits.price_collar_bps * 1e-4
         if recent and all(abs(action.price - mark) > collar * mark + 1 for mark in recent):
             self.violate("I10", f"{action.order_id} at {action.price}, marks of the last seconds are {recent}")
-
-    def booked(self, market: str, sound: bool, levels: Mapping[tuple[Side, int], int]) -> None:
-        super().booked(market, sound, levels)
-        desk = self._house.desk if self._house is not None else None
-        if desk is None or not sound or self._books % 8:
-            return
-        place = desk.markets[market]
-        if not place.book.trusted:
-            return
-        now = self._house.clock.now() if self._house is not None else 0
-        own = place.echoes.with_own(place.blotter.own_levels, book_time=place.book.venue_time, now=now)
-        others = [side * price for (side, price), size in levels.items() if size > own[side].get(price, 0)]
-        bid, ask = max((p for p in others if p > 0), default=0), -max((p for p in others if p < 0), default=0)
-        if place.mids.last != (bid + ask if bid and ask else None):
-            self.violate("I10", f"{market}: our mid is {place.mids.last}/2, that of the others {bid + ask}/2")
 
     # --- at the bot --------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ class Ears:
     def at(self, point: str) -> None:
         """A crash point has been reached."""
 
+    def pushed(self, market: str) -> None:
+        """The exchange has written a frame of its book; it arrives later, or never."""
+
     def booked(self, market: str, sound: bool, levels: Mapping[tuple[Side, int], int]) -> None:
         """A book fact has been taken in; *sound* says whether all since the snapshot fitted."""
 

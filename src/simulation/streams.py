@@ -40,6 +40,8 @@ class Streams(Link):
                     fact = self._snapshot(market, known)
                 else:
                     fact = self._delta(market, watch.drain(), known)
+                if fact is not None:
+                    self._ears.pushed(market)
                 frames = self._book_frames(fact)
                 if frames or pushed - heard >= SEC:
                     heard = pushed

@@ -1,0 +1,105 @@
+"""The judge at the book: the mid that the bot takes from a frame is that of the others, by the exchange's truth.
+
+What of ours rests at the exchange when a frame is pushed stands in that frame, whatever has become of it by the time
+the frame arrives. The bot cannot always know: an order may be there before any word of it has come. So each of our
+levels is either *surely* ours for the bot (it has heard of the order, and of nothing that the frame does not hold yet)
+or *perhaps*, and the mid must be one that this leaves possible; mostly that is a single one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from src.engine.blotter import Blotter
+from src.model.actions import OrderState, Side, WorkingOrder
+from src.model.facts import AnyFact, OrderUpdate, VenueState
+from src.runtime.house import House
+from src.sandbox.words import OrderView
+from src.simulation.court import Court
+from src.simulation.world import ACCOUNT
+
+_LINGER = 0.9  # seconds for which the bot must remember an order that has ended and still stands in the book
+_UNSETTLED = 2.0  # seconds after a fault of the clocks in which nothing can be said
+
+Level = tuple[Side, int]
+
+
+class AtBook(Court):
+    """Judges what the bot takes from a book."""
+
+    def enter(self, house: House | None, run: str = "") -> None:
+        super().enter(house, run)
+        self._resting: dict[str, list[OrderView]] = {}  # market → what rested when the frame under way was pushed
+        self._open: set[str] = set()  # heard to be open, and not yet to have ended
+        self._over: dict[str, float] = {}  # when an order that was heard to be open was heard to have ended
+        self._disturbed = -_UNSETTLED
+
+    def pushed(self, market: str) -> None:
+        self._resting[market] = self._world.exchange.open_orders(ACCOUNT, market)
+
+    def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
+        super().fed(stream, market, fact)
+        if not isinstance(fact, OrderUpdate):
+            return
+        if fact.state is VenueState.OPEN:
+            self._open.add(fact.order_id)
+        elif fact.order_id in self._open:
+            self._open.discard(fact.order_id)
+            now = self._world.seconds()
+            self._over = {name: then for name, then in self._over.items() if then > now - _LINGER}
+            self._over[fact.order_id] = now
+
+    def booked(self, market: str, sound: bool, levels: Mapping[Level, int]) -> None:
+        super().booked(market, sound, levels)
+        desk = self._house.desk if self._house is not None else None
+        resting = self._resting.pop(market, None)
+        if any(row == "V20" or row.startswith("C") for row in self._world.active):
+            self._disturbed = self._world.seconds()
+        calm = self._world.seconds() - self._disturbed >= _UNSETTLED
+        if desk is None or not sound or resting is None or not calm:
+            return
+        place = desk.markets[market]
+        if not place.book.trusted:
+            return
+        surely, perhaps = self._ours(place.blotter, resting)
+        if any(levels.get(level, 0) < lots for level, lots in surely.items()):
+            return  # a change was lost, and nothing has shown it yet
+        most = _touch(levels, surely)
+        least = _touch(levels, surely + perhaps)
+        told = place.mids.last
+        if told is None:
+            if least is not None:
+                self.violate("I10", f"{market}: we have no mid, that of the others is {sum(least)}/2")
+        elif most is None or (least is not None and not least[0] + most[1] <= told <= most[0] + least[1]):
+            self.violate("I10", f"{market}: our mid is {told}/2, that of the others {most and sum(most)}/2")
+
+    def _ours(self, blotter: Blotter, resting: list[OrderView]) -> tuple[Counter[Level], Counter[Level]]:
+        """Return the lots of ours in the frame that the bot must take for its own, and those that it may."""
+        surely, perhaps = Counter[Level](), Counter[Level]()
+        for view in resting:
+            level, lots = (view.side, view.price), view.size - view.filled
+            known = self._known(view.external_id, lots, blotter.working.get(view.external_id))
+            surely[level] += known
+            perhaps[level] += lots - known
+        there = {view.external_id: view.size - view.filled for view in resting}
+        for order in blotter.working.values():  # what it takes for its own beyond that: not there yet, or not any more
+            perhaps[order.side, order.price] += max(0, order.remaining - there.get(order.order_id, 0))
+        return surely, perhaps
+
+    def _known(self, name: str, lots: int, order: WorkingOrder | None) -> int:
+        """Return how many of the *lots* that rested the bot must know to be its own."""
+        if order is None:
+            return lots if name in self._over and self._over[name] > self._world.seconds() - _LINGER else 0
+        if name in self._open:
+            return lots
+        shown = order.state is OrderState.LIVE or order.venue_id != ""
+        return min(lots, order.remaining) if shown else 0
+
+
+def _touch(levels: Mapping[Level, int], ours: Mapping[Level, int]) -> tuple[int, int] | None:
+    """Return the best bid and ask of what is left of *levels* without *ours*; None when a side is empty."""
+    left = [level for level, lots in levels.items() if lots > ours.get(level, 0)]
+    bids = [price for side, price in left if side is Side.BUY]
+    asks = [price for side, price in left if side is Side.SELL]
+    return (max(bids), min(asks)) if bids and asks else None

@@ -171,6 +171,11 @@ class Blotter:
         record = self._find(order_id)
         return None if record is None else record.order.state
 
+    def decided(self, order_id: str) -> int:
+        """Return when an order was decided; 0 for one that was adopted, is unknown or forgotten."""
+        record = self._find(order_id)
+        return 0 if record is None else record.decided
+
     def counted(self, trade_id: str) -> bool:
         """Return whether the trade *trade_id* is in our books."""
         return trade_id in self._trades

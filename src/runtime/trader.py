@@ -186,10 +186,12 @@ class Trader:
             if self._clock.now() >= next_prices:
                 next_prices = self._clock.now() + PRICES_EVERY
                 await self._read_prices()
-            for order_id in self.market.doubts(self._clock.now()):
+            doubts = self.market.doubts(self._clock.now())
+            # An order that came out of doubt and fell into it again is asked about from the beginning.
+            self._asked = {order_id: asked for order_id, asked in self._asked.items() if order_id in doubts}
+            for order_id in doubts:
                 await self._ask(order_id)
                 self._beat("account")
-            self._asked = {key: value for key, value in self._asked.items() if key in self.market.blotter.working}
             await asyncio.sleep(0.5)
 
     async def _read_prices(self) -> None:
@@ -211,7 +213,9 @@ class Trader:
             fills = []
             if update is not None and update.filled:
                 await self._rate.take(Priority.QUERY, self._asking)
-                fills = await self._venue.fills(name, self._since)
+                # Not from the start of the run on: after days that would be hundreds of pages for one order.
+                since = max(self._since, self.market.blotter.decided(order_id) - OVERLAP)
+                fills = await self._venue.fills(name, since)
         except (Unanswered, Throttled, Rejected) as error:
             self._rate.heed(error)
             log.warning("order not settled yet", market=name, order_id=order_id, reason=str(error))

@@ -1306,3 +1306,14 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
 
 AnyOrderOfEvents.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase
+
+
+def test_when_an_order_was_decided_is_remembered_beyond_its_end():
+    """The fills of an order can only be later; nothing is known of an adopted one."""
+    book = blotter()
+    order_id = place(book, now=7)
+    book.apply(picture(order_id, VenueState.OPEN))
+    book.apply(picture("xmmr0-BTC-USD-1", VenueState.OPEN))
+    assert [book.decided(name) for name in (order_id, "xmmr0-BTC-USD-1", "nobody's")] == [7, 0, 0]
+    book.apply(picture(order_id, VenueState.CANCELLED))
+    assert book.decided(order_id) == 7

@@ -11,8 +11,8 @@ import pytest
 from src.engine.market import SEC
 from src.model.actions import OrderState, Side
 from src.model.errors import Unanswered
-from src.model.facts import Answer, OrderAbsent, OrderUpdate, Outcome, Stream
-from src.runtime.trader import CLEAN_ANSWERS, LONGEST_FLIGHT
+from src.model.facts import Answer, Fill, OrderAbsent, OrderUpdate, Outcome, Stream, Verb
+from src.runtime.trader import CLEAN_ANSWERS, LONGEST_FLIGHT, OVERLAP
 from tests.runtime.builders import (
     ACCOUNT,
     BTC,
@@ -155,6 +155,67 @@ async def test_a_fill_of_an_order_in_doubt_is_read_and_matched_by_the_venues_id(
             assert bid.filled == 50
             s.venue.mute.clear()
             await s.until(lambda: agrees(s, house))
+
+
+@virtual
+async def test_for_an_order_in_doubt_no_fills_of_long_before_it_are_read(monkeypatch: pytest.MonkeyPatch):
+    """After an hour the question goes back by a minute from the order on, and not to the start of the run."""
+    async with scene() as s:
+        house = s.house()
+        asked: list[int] = []
+        fills = s.venue.fills
+
+        async def noted(market: str, since: int) -> list[Fill]:
+            asked.append(since)
+            return await fills(market, since)
+
+        async with living(house):
+            await s.until(s.quoted)
+            await asyncio.sleep(3600)
+            monkeypatch.setattr(s.venue, "fills", noted)
+            s.venue.mute.add(Stream.ACCOUNT)
+            s.venue.drop_reply = True
+            s.calm[BTC].mid += 40
+            await s.until(lambda: len(working(house, BTC, OrderState.UNKNOWN)) > 0)
+            decided = virtual_now()
+            s.hit(Side.SELL, 50)
+            s.venue.drop_reply = False
+            await s.until(lambda: market_of(house).position == 50, within=3)
+            assert 0 < min(asked)
+            assert decided - min(asked) < OVERLAP + 10 * SEC
+            s.venue.mute.clear()
+
+
+@virtual
+async def test_an_order_in_doubt_for_the_second_time_is_asked_about_from_the_beginning(monkeypatch: pytest.MonkeyPatch):
+    """One clean "no" of a doubt long ago must not make the next one enough to give the order's room away."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            market, order = market_of(house), working(house, BTC, OrderState.LIVE)[0]
+            asked: list[str] = []
+
+            async def nothing(_market: str, order_id: str) -> OrderUpdate | None:
+                asked.append(order_id)
+                return None
+
+            find = s.venue.find_order
+            monkeypatch.setattr(s.venue, "find_order", nothing)
+            doubt = Answer(
+                time=virtual_now(), market=BTC, order_id=order.order_id, verb=Verb.CANCEL, outcome=Outcome.UNANSWERED
+            )
+            market.apply(doubt)
+            await s.until(lambda: asked == [order.order_id], within=1)
+            seen = await find(BTC, order.order_id)
+            assert seen is not None
+            market.apply(seen)
+            await asyncio.sleep(LONGEST_FLIGHT / SEC + 2)
+
+            market.apply(doubt)
+            await s.until(lambda: len(asked) == 1 + CLEAN_ANSWERS, within=3)
+            await asyncio.sleep(0.1)
+            assert market.blotter.state_of(order.order_id) is OrderState.UNKNOWN
 
 
 @virtual

@@ -61,6 +61,9 @@ class Desk:
         self._readings = 0  # complete ones of the venue's fills since positions began to differ
         self._difference: dict[str, int] = {}  # of positions, when fills were read last
         self._unread = ""  # positions differ, and the venue could not yet be asked why
+        self._since = 0  # the first look at money
+        self._unpriced: list[str] = []  # markets in which a position is held that has no price yet
+        self._paid_in_usd = Decimal(0)  # what of the remainder is taken for a deposit
         self._remainder_since: int | None = None
         self._remainder = Decimal(0)  # the latest, and how often the past was read without explaining it
         self._unexplained = 0
@@ -82,6 +85,7 @@ class Desk:
             market.venue_position = size
             market.venue_open_price_usd = position.open_price_usd if position else Decimal(0)
         self.balance = balance
+        self._unpriced = [name for name, market in self.markets.items() if market.position]
         cash = self.venue_cash_usd()
         assert cash is not None
         self.opening_cash_usd = cash + sum((fill.side * fill.value_usd + fill.fee_usd for fill in missed), Decimal(0))
@@ -171,7 +175,7 @@ class Desk:
             mark=market.price,
             others_usd=others,
             open_orders=sum(len(m.blotter.working) for m in self.markets.values()),
-            reduce_only=self.state is TradingState.REDUCING,
+            reduce_only=self.state is TradingState.REDUCING or bool(self._unpriced),
             closed=closed or self._closed(),
         )
 
@@ -185,9 +189,8 @@ class Desk:
     def watch(self, now: int) -> Trip | None:
         """Look at money and alarms (about once a second); return the trip if the state of trading just got worse."""
         before = self.state
-        equity = self.equity_usd()
-        if equity is not None and (trip := self.guard.update(now, equity)) is not None:
-            self.trip(trip)
+        self._since = self._since or now
+        self._watch_equity(now)
         self._watch_money(now)
         for market in self.markets.values():
             if market.alarm:
@@ -197,12 +200,38 @@ class Desk:
         self._watch_first_hour(now)
         return Trip(self.state, self.reason, now) if self.state is not before else None
 
+    def _watch_equity(self, now: int) -> None:
+        """Hold our own count of equity against the loss limits; while it cannot be told, positions may only shrink."""
+        worth, self._unpriced = self._worth_usd({name: market.position for name, market in self.markets.items()}, now)
+        if self._unpriced:
+            names = ", ".join(self._unpriced)
+            self.warnings["equity"] = f"no price for the position in {names}: losses cannot be seen, only reducing"
+            return
+        self.warnings.pop("equity", None)
+        if self.opening_cash_usd is None:
+            return
+        cash = sum((market.ledger.cash_usd for market in self.markets.values()), self.opening_cash_usd)
+        equity = cash + worth + self.transfers_usd + self._paid_in_usd
+        if (trip := self.guard.update(now, equity)) is not None:
+            self.trip(trip)
+
     def _watch_money(self, now: int) -> None:
         """Look at what the venue itself still holds for us: a withdrawal is no loss, but it takes the margin away."""
-        held, least = self.venue_equity_usd(), self.limits.min_balance_usd
-        if held is not None and held < Decimal(str(least)) and not self.mismatches():
+        cash, least = self.venue_cash_usd(), self.limits.min_balance_usd
+        worth, unpriced = self._worth_usd({name: m.venue_position or 0 for name, m in self.markets.items()}, now)
+        if cash is None or unpriced or self.mismatches():
+            return
+        if (held := cash + worth) < Decimal(str(least)):
             reason = f"the venue holds {held:.2f} USD for us, min_balance_usd is {least:.2f}"
             self.trip(Trip(TradingState.REDUCING, reason, now))
+
+    def _worth_usd(self, held: Mapping[str, int], now: int) -> tuple[Decimal, list[str]]:
+        """Return what the lots *held* are worth to the limits, and in which markets they have no price."""
+        prices = {name: self.markets[name].worth2(now, self._since) for name, lots in held.items() if lots}
+        worth = (
+            self.markets[name].ledger.value_at(held[name], mid2) for name, mid2 in prices.items() if mid2 is not None
+        )
+        return sum(worth, Decimal(0)), [name for name, mid2 in prices.items() if mid2 is None]
 
     def _watch_positions(self, now: int) -> None:
         unequal = self.mismatches()
@@ -236,12 +265,18 @@ class Desk:
     def _watch_remainder(self, now: int) -> None:
         remainder = self.remainder_usd()
         volume = sum((m.volume_usd for m in self.markets.values()), Decimal(0))
-        if remainder is None or abs(remainder) <= max(REMAINDER_FLOOR, REMAINDER_SHARE * volume):
+        rounding = max(REMAINDER_FLOOR, REMAINDER_SHARE * volume)
+        if remainder is None or abs(remainder) <= rounding:
             self._remainder_since = None
             self.warnings.pop("remainder", None)
             return
-        if remainder != self._remainder:
+        if abs(remainder - self._remainder) > rounding:
             self._remainder, self._unexplained = remainder, 0
+        elif self._unexplained >= EXPLAINED_WITHIN and remainder > self._paid_in_usd:
+            # The next start finds this money in the account: without it in what the limits compare with, as much
+            # could be lost unseen. A withdrawal is not taken for granted likewise: it could as well be a loss.
+            self.guard.transfer(remainder - self._paid_in_usd)
+            self._paid_in_usd = remainder
         if self._remainder_since is None:
             self._remainder_since = now
         if now - self._remainder_since > SETTLE:

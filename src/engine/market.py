@@ -13,7 +13,7 @@ from src.engine.echo import Echoes
 from src.engine.invariants import broken
 from src.engine.markout import MarkOuts
 from src.engine.pnl import Ledger, MidHistory
-from src.engine.quoting import QuoteEngine, QuoteInputs, QuotingParams
+from src.engine.quoting import QuoteEngine, QuoteInputs, QuotingParams, too_wide
 from src.engine.reconcile import ExecutionParams, diff
 from src.engine.risk import RiskLimits
 from src.engine.signals import Volatility
@@ -179,8 +179,8 @@ class Market:
     def _book(self, fact: BookSnapshot | BookDelta) -> None:
         self.book.apply(fact)
         touch = self._touch(fact.time)
-        if touch is None:
-            self.mids.gap()
+        if touch is None or too_wide(*touch):
+            self.mids.gap()  # one stray order in an empty book must not look like a loss, or a profit, of its distance
             return
         mid2 = touch[0] + touch[1]
         self.mids.add(fact.time, fact.venue_time, mid2)
@@ -349,6 +349,18 @@ class Market:
         """Signed value of the position at :attr:`price`."""
         return self.ledger.position * (self.price * self._unit_usd)
 
+    def worth2(self, now: int, since: int) -> int | None:
+        """Return twice the price in ticks at which the loss limits value a position; None while there is no such price.
+
+        That is the last mid. Only when there has been none for ``max_mark_age_ms``, or since *since*, is it the mark: a
+        book comes back within seconds, and a wrong mark in such a moment would halt.
+        """
+        patience = self.limits.max_mark_age_ms * MS
+        gone = self.mids.last is None and now - max(since, self.mids.latest_time) > patience
+        if gone and self.mark > 0 and now - self.mark_time <= patience:
+            return round(2 * self.mark)
+        return self.mids.latest
+
     def worst_usd(self) -> float:
         """Return the largest absolute position value that could result if one side's open orders all fill."""
         # The desk asks every market at every decision of any, so the exact product of tick and lot is not made anew.
@@ -492,6 +504,8 @@ class Market:
         """
         if budget.closed:
             return budget.closed
+        if budget.reduce_only and not action.reduce_only:
+            return "reducing only"
         room = budget.buy if action.side is Side.BUY else budget.sell
         lots = self.blotter.open_lots(action.side)
         return f"no room any more: {lots} lots {action.side.name} against {room}" if lots > room else ""

@@ -86,8 +86,8 @@ class Ledger:
     def mark(self, mid2: int) -> None:
         """Value the position at a new mid."""
         if self._mid2 is None:
-            self._opening_value_usd = self._value_usd(self._opening, mid2)
-            self._unpriced_usd = self._value_usd(self._position, mid2) - self._opening_value_usd - self._traded_usd
+            self._opening_value_usd = self.value_at(self._opening, mid2)
+            self._unpriced_usd = self.value_at(self._position, mid2) - self._opening_value_usd - self._traded_usd
         else:
             self._inventory += self._position * (mid2 - self._mid2)
         self._mid2 = mid2
@@ -107,7 +107,7 @@ class Ledger:
         self._fees_usd += fill.fee_usd
         if self._mid2 is None:
             return  # the first mid will price it
-        edge_usd = self._value_usd(lots, self._mid2) - value_usd
+        edge_usd = self.value_at(lots, self._mid2) - value_usd
         if mid2 is None:
             self._unpriced_usd += edge_usd
         else:
@@ -140,11 +140,15 @@ class Ledger:
     @property
     def value_usd(self) -> Decimal:
         """The position at the last mid; before the first mid, the cost of what was traded."""
-        return self._traded_usd if self._mid2 is None else self._value_usd(self._position, self._mid2)
+        return self._traded_usd if self._mid2 is None else self.value_at(self._position, self._mid2)
 
     def value_at_mid(self, lots: int) -> Decimal:
         """Return what *lots* are worth at the last mid; 0 before the first."""
-        return _ZERO if self._mid2 is None else self._value_usd(lots, self._mid2)
+        return _ZERO if self._mid2 is None else self.value_at(lots, self._mid2)
+
+    def value_at(self, lots: int, mid2: int) -> Decimal:
+        """Return what *lots* are worth at *mid2*."""
+        return lots * mid2 * self._half_unit_usd
 
     @property
     def parts(self) -> PnlParts:
@@ -156,16 +160,15 @@ class Ledger:
             unpriced=self._unpriced_usd,
         )
 
-    def _value_usd(self, lots: int, mid2: int) -> Decimal:
-        return lots * mid2 * self._half_unit_usd
-
 
 class MidHistory:
     """The mids of the last ten minutes, to be asked by our time or by the venue's: which mid was in force then?"""
 
-    __slots__ = ("_mids", "_time", "_times", "_venue_time", "_venue_times")
+    __slots__ = ("_mids", "_time", "_times", "_venue_time", "_venue_times", "latest", "latest_time")
 
     def __init__(self) -> None:
+        self.latest: int | None = None  # the last mid there was, also in a gap, and when it was known last
+        self.latest_time = 0
         self._times: list[int] = []
         self._venue_times: list[int] = []
         self._mids: list[int | None] = []  # None: from here on the mid is not known
@@ -175,6 +178,7 @@ class MidHistory:
     def add(self, time: int, venue_time: int, mid2: int) -> None:
         """Append a mid. A stamp that runs backwards counts as equal to the latest one."""
         self._time, self._venue_time = max(time, self._time), max(venue_time, self._venue_time)
+        self.latest, self.latest_time = mid2, self._time
         if self.last != mid2:
             self._append(mid2)
 

@@ -245,6 +245,11 @@ class _Centre(msgspec.Struct, frozen=True):
     steps: Why
 
 
+def too_wide(bid: int, ask: int) -> bool:
+    """Return whether no fair price can be told from a touch so wide: what lies in between is anybody's guess."""
+    return ask - bid > WIDEST_TOUCH / 2 * (bid + ask)
+
+
 def _defect(inputs: QuoteInputs) -> str:  # noqa: PLR0911 - a list of gates reads best as a list
     """Return why no price can be made from *inputs*, or nothing."""
     estimates = (
@@ -259,7 +264,7 @@ def _defect(inputs: QuoteInputs) -> str:  # noqa: PLR0911 - a list of gates read
         return "an estimate is not a finite number"
     if not 0 < inputs.bid < inputs.ask:
         return "bid and ask make no market"
-    if inputs.ask - inputs.bid > WIDEST_TOUCH / 2 * (inputs.bid + inputs.ask):
+    if too_wide(inputs.bid, inputs.ask):
         return "book too wide"
     if min(inputs.volatility, inputs.backoff_bid, inputs.backoff_ask) < 0:
         return "negative volatility or back-off"

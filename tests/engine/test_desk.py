@@ -11,8 +11,8 @@ from src.engine.desk import EXPLAINED_WITHIN, MINUTE, SETTLE, Desk
 from src.engine.market import SEC
 from src.engine.risk import LossState, TradingState, Trip
 from src.model.actions import Side
-from src.model.facts import Command, FundingPaid, Position, Stream, StreamDown, StreamUp, Transfer
-from tests.engine.builders import LIMITS, NAME, START, balance, fill, make_market, warm
+from src.model.facts import Command, FundingPaid, MarkPrice, Position, Stream, StreamDown, StreamUp, Transfer
+from tests.engine.builders import LIMITS, NAME, START, balance, fill, make_market, snapshot, warm
 
 OTHER = "ETH-USD"
 
@@ -327,6 +327,7 @@ def test_a_position_from_before_the_change_is_reduced_and_never_closed_in():
     desk.open(balance("10000"), [Position(time=START, market=NAME, size=80, open_price_usd=Decimal(60_000))])
     desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
     warm(desk.markets[NAME])
+    desk.watch(START)
 
     room = desk.budget(NAME, START)
     assert (room.buy, room.sell) == (0, 130)
@@ -343,3 +344,112 @@ def test_a_share_of_one_holds_nothing_back():
 
     assert desk.budget(NAME, START).buy == 100
     assert {} == desk.warnings
+
+
+def test_a_long_position_is_no_missing_money_before_its_first_price():
+    """800 USD of equity, 900 of them in a position: cash alone is below min_balance_usd, which proves nothing."""
+    desk = Desk({NAME: make_market()}, LIMITS)
+    desk.open(balance("800"), [Position(time=START, market=NAME, size=15, open_price_usd=Decimal(60_000))])
+
+    assert desk.watch(START) is None
+    warm(desk.markets[NAME])
+    assert desk.watch(START + 20 * SEC) is None
+    assert desk.state is TradingState.RUNNING
+
+
+def test_while_a_position_has_no_price_all_markets_only_reduce():
+    """The other market is well; but what is lost in the first nobody would see, so nothing is added anywhere."""
+    desk = Desk({name: make_market(name) for name in (NAME, OTHER)}, LIMITS)
+    desk.open(balance("10000"), [Position(time=START, market=NAME, size=10, open_price_usd=Decimal(60_000))])
+    desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
+    warm(desk.markets[OTHER])
+
+    assert desk.budget(OTHER, START).reduce_only
+    desk.watch(START)
+    assert desk.warnings["equity"] == f"no price for the position in {NAME}: losses cannot be seen, only reducing"
+    assert (desk.budget(OTHER, START).reduce_only, desk.budget(OTHER, START).buy) == (True, 0)
+
+    now = warm(desk.markets[NAME])
+    desk.watch(now)
+    assert ("equity" in desk.warnings, desk.budget(OTHER, now).reduce_only) == (False, False)
+
+
+def test_a_position_whose_book_is_gone_is_valued_at_the_mark():
+    """The book is down, so its last mid counts; after 30 s the mark does, which is 3,000 ticks lower: 45 + 15 USD."""
+    desk = make_desk(loss=LossState("1970-01-01", Decimal(10_015), Decimal(10_015)))
+    market = desk.markets[NAME]
+    now = warm(market)
+    market.apply(fill(Side.BUY, 60_000, 15, now, trade_id="1"))
+    market.apply(StreamDown(time=now, market=NAME, stream=Stream.BOOK, reason="gap"))
+    patience = LIMITS.max_mark_age_ms * 1_000_000
+    desk.watch(now)
+
+    market.apply(MarkPrice(time=now + patience, market=NAME, price=57_000.0))
+    assert desk.watch(now + patience) is None
+    trip = desk.watch(now + patience + 1)
+
+    assert trip is not None
+    assert "lost 60.00 USD" in trip.reason
+
+
+def test_a_position_whose_book_never_came_is_valued_at_the_mark():
+    """A market that is closed at the start has a mark and no book: after 30 s losses are counted by the mark."""
+    desk = Desk({NAME: make_market()}, LIMITS)
+    desk.open(balance("10000"), [Position(time=START, market=NAME, size=10, open_price_usd=Decimal(60_000))])
+    later = START + LIMITS.max_mark_age_ms * 1_000_000 + 1
+    desk.watch(START)
+    desk.markets[NAME].apply(MarkPrice(time=later, market=NAME, price=60_000.0))
+    desk.watch(later - 1)
+    assert "equity" in desk.warnings
+    desk.watch(later)
+
+    assert "equity" not in desk.warnings
+    assert desk.guard.state.peak_equity_usd == Decimal(10_000)
+
+
+def test_an_order_far_away_in_an_empty_book_is_neither_loss_nor_profit():
+    """Long $900; for one frame the nearest bid of others is 30 % lower, for another the nearest ask as much higher."""
+    desk = make_desk()
+    market = desk.markets[NAME]
+    now = warm(market)
+    market.apply(fill(Side.BUY, 60_000, 15, now, trade_id="1"))
+    desk.watch(now)
+    peak = desk.guard.state.peak_equity_usd
+
+    for bid, ask in ((42_000, 60_010), (59_990, 78_000), (59_990, 60_010)):
+        now += SEC
+        market.apply(snapshot(now, bid, ask))
+        assert desk.watch(now) is None
+    assert desk.guard.state.peak_equity_usd == peak
+    assert market.volatility.value == 0
+
+
+def test_money_paid_in_loosens_no_limit_after_a_restart():
+    """45 USD are lost, then 500 paid in and never told: the next start compares with as much more."""
+    desk = make_desk(loss=LossState("1970-01-01", Decimal(10_045), Decimal(10_045)))
+    desk.watch(START)
+    desk.apply(balance("10500"))
+    desk.watch(START + SEC)
+    for _ in range(EXPLAINED_WITHIN):
+        desk.fills_read()
+    for _ in range(2):
+        assert desk.watch(START + 2 * SEC) is None
+
+    assert desk.guard.state == LossState("1970-01-01", Decimal(10_545), Decimal(10_545))
+    again = make_desk("10494", loss=desk.guard.state)
+    trip = again.watch(START)
+    assert trip is not None
+    assert "lost 51.00 USD" in trip.reason
+
+
+def test_what_the_venue_rounds_after_a_deposit_is_no_new_doubt():
+    """A millionth more or less with every reading: the deposit is still looked for ten times and no longer."""
+    desk = make_desk()
+    desk.apply(balance("10050"))
+    desk.watch(START)
+    for number in range(EXPLAINED_WITHIN):
+        desk.fills_read()
+        desk.apply(balance(f"10050.00000{number % 2}"))
+        desk.watch(START + 2 * SEC)
+
+    assert not desk.doubtful(START + 4 * SEC)

@@ -443,6 +443,9 @@ def test_the_last_gate_counts_the_room_anew():
     assert "no room any more: 10 lots BUY against 9" == market.overrun(bid, Budget(9, 10, 10, 10))
     assert "no room any more: 10 lots SELL against 9" == market.overrun(ask, Budget(10, 9, 10, 10))
     assert "halted" == market.overrun(bid, room(market, closed="halted"))
+    # Decided while all was well; reducing since: the venue must not be left to tell whether it opens a position.
+    assert "reducing only" == market.overrun(bid, Budget(10, 10, 10, 10, reduce_only=True))
+    assert "" == market.overrun(replace(bid, reduce_only=True), Budget(10, 10, 10, 10, reduce_only=True))
 
 
 def test_the_mark_is_preferred_to_the_mid_and_the_mid_to_nothing():

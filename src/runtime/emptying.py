@@ -41,15 +41,15 @@ async def empty_book(venue: Venue, keep: frozenset[str] = frozenset()) -> list[O
 
 async def _cancel_round(venue: Venue, keep: frozenset[str], wait: float, patience: float) -> list[OrderUpdate] | None:
     """Cancel, then look what is left; None when the venue did not tell in *patience* seconds."""
-    await _tried(_cancel_open(venue, keep), patience if keep else HANGING, "cancelling everything: no answer yet")
+    await tried(_cancel_open(venue, keep), patience if keep else HANGING, "cancelling everything: no answer yet")
     await asyncio.sleep(wait)
-    left = await _tried(venue.open_orders(), patience, "open orders not read")
+    left = await tried(venue.open_orders(), patience, "open orders not read")
     return None if left is None else _except(left, keep)
 
 
-async def _tried(step: Awaitable[_Result], patience: float, failed: str) -> _Result | None:
-    """Return what came of *step*, or None. No error, not even one that nobody named, keeps the next step of the way
-    out from its turn.
+async def tried(step: Awaitable[_Result], patience: float, failed: str) -> _Result | None:
+    """Return what came of *step* within *patience* seconds, or None. No error, not even one that nobody named, keeps
+    the next step of the way out from its turn.
     """
     try:
         async with asyncio.timeout(patience):

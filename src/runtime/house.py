@@ -29,7 +29,7 @@ from src.runtime.canary import Canary
 from src.runtime.clock import Clock
 from src.runtime.continuity import Comparison, Continuity
 from src.runtime.deadman import DeadMan
-from src.runtime.emptying import empty_book
+from src.runtime.emptying import empty_book, tried
 from src.runtime.gateway import Gateway
 from src.runtime.opening import MarketPlan, Opening, Plan, open_account
 from src.runtime.rate import RateBudget
@@ -403,24 +403,40 @@ class House:
         self.closing = self.closing or "stopping"
         for _ in range(LEAVING_ROUNDS):
             if not await self._empty():
-                return
+                break
             if await self._all_ended():
                 await self._disarm()
                 return
             if self.unexpected is not None or not self._landed():
                 break
-        log.warning("dead-man's-switch stays armed: a request of ours may still arrive")
+        await self._leave_to_the_timer()
+
+    async def _leave_to_the_timer(self) -> None:
+        """Start the venue's countdown anew: it may have fired, or never have been proven and kept running."""
+        await tried(self.deadman.arm(), self.plan.dead_man_sec, "dead-man's-switch not confirmed")
+        armed = self.deadman.armed_for() > 0
+        if self._open_orders == 0 and armed:
+            log.warning("dead-man's-switch stays armed: a request of ours may still arrive")
+            return
+        if self._open_orders == 0:
+            self._open_orders = None
+            what = "a request without an answer may still arrive"
+        elif self._open_orders is None:
+            what = "it is not known whether orders are still open"
+        else:
+            what = f"{self._open_orders} order(s) are still open"
+        timer = (
+            f"the venue's dead-man timer stays armed and cancels everything within {self.plan.dead_man_sec} s"
+            if armed
+            else "the venue does not confirm its dead-man timer: empty the account with python -m src.bot guard --once"
+        )
+        self._left = f"{what}; {timer}"
 
     async def _empty(self) -> bool:
         """Cancel everything and note whether anything is open after all."""
         left = await empty_book(self.venue)
         if left is None or left:
             self._open_orders = len(left) if left is not None else None
-            what = "it is not known whether orders" if left is None else f"{len(left)} order(s)"
-            self._left = (
-                f"{what} are still open; the venue's dead-man timer stays armed and cancels everything within "
-                f"{self.plan.dead_man_sec} s"
-            )
             return False
         self._open_orders, self._left = 0, ""
         return True

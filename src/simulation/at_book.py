@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from src.engine.blotter import Blotter
+from src.engine.quoting import too_wide
 from src.model.actions import OrderState, Side, WorkingOrder
-from src.model.facts import AnyFact, OrderUpdate, VenueState
+from src.model.facts import AnyFact, Fill, OrderUpdate, VenueState
 from src.runtime.house import House
 from src.sandbox.words import OrderView
 from src.simulation.court import Court
@@ -31,8 +32,8 @@ class AtBook(Court):
     def enter(self, house: House | None, run: str = "") -> None:
         super().enter(house, run)
         self._resting: dict[str, list[OrderView]] = {}  # market → what rested when the frame under way was pushed
-        self._open: set[str] = set()  # heard to be open, and not yet to have ended
-        self._over: dict[str, float] = {}  # when an order that was heard to be open was heard to have ended
+        # When an order that the bot took for a part of the book was heard to have traded, or ended.
+        self._over: dict[str, float] = {}
         self._disturbed = -_UNSETTLED
 
     def pushed(self, market: str) -> None:
@@ -40,12 +41,12 @@ class AtBook(Court):
 
     def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
         super().fed(stream, market, fact)
-        if not isinstance(fact, OrderUpdate):
+        desk = self._house.desk if self._house is not None else None
+        if desk is None or not isinstance(fact, OrderUpdate | Fill) or fact.market not in desk.markets:
             return
-        if fact.state is VenueState.OPEN:
-            self._open.add(fact.order_id)
-        elif fact.order_id in self._open:
-            self._open.discard(fact.order_id)
+        order = desk.markets[fact.market].blotter.working.get(fact.order_id)
+        still_open = isinstance(fact, OrderUpdate) and fact.state is VenueState.OPEN
+        if order is not None and _shown(order) and not still_open:
             now = self._world.seconds()
             self._over = {name: then for name, then in self._over.items() if then > now - _LINGER}
             self._over[fact.order_id] = now
@@ -69,9 +70,13 @@ class AtBook(Court):
         least = _touch(levels, surely + perhaps)
         told = place.mids.last
         if told is None:
-            if least is not None:
+            if least is not None and not too_wide(*least):
                 self.violate("I10", f"{market}: we have no mid, that of the others is {sum(least)}/2")
-        elif most is None or (least is not None and not least[0] + most[1] <= told <= most[0] + least[1]):
+        elif (
+            most is None
+            or too_wide(*most)
+            or (least is not None and not least[0] + most[1] <= told <= most[0] + least[1])
+        ):
             self.violate("I10", f"{market}: our mid is {told}/2, that of the others {most and sum(most)}/2")
 
     def _ours(self, blotter: Blotter, resting: list[OrderView]) -> tuple[Counter[Level], Counter[Level]]:
@@ -89,12 +94,14 @@ class AtBook(Court):
 
     def _known(self, name: str, lots: int, order: WorkingOrder | None) -> int:
         """Return how many of the *lots* that rested the bot must know to be its own."""
-        if order is None:
-            return lots if name in self._over and self._over[name] > self._world.seconds() - _LINGER else 0
-        if name in self._open:
+        if self._over.get(name, -_LINGER) > self._world.seconds() - _LINGER:
             return lots
-        shown = order.state is OrderState.LIVE or order.venue_id != ""
-        return min(lots, order.remaining) if shown else 0
+        return 0 if order is None or not _shown(order) else min(lots, order.remaining)
+
+
+def _shown(order: WorkingOrder) -> bool:
+    """Whether the bot takes *order* for a part of the book."""
+    return order.state is OrderState.LIVE or order.venue_id != ""
 
 
 def _touch(levels: Mapping[Level, int], ours: Mapping[Level, int]) -> tuple[int, int] | None:

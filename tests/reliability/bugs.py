@@ -58,6 +58,11 @@ BUGS = [
         "tests/runtime/test_house.py::test_told_to_end_while_the_account_is_read_it_ends_at_once",
     ),
     Bug(
+        "A run ended while its test order could still land, with a timer that had run out, and called the book empty",
+        "simulation, half-hour worlds",
+        "tests/runtime/test_house.py::test_a_test_order_that_may_still_land_finds_a_timer_that_was_started_for_it",
+    ),
+    Bug(
         "While the venue refused everything, cancels were repeated without a pause",
         "simulation, half-hour worlds",
         "tests/runtime/test_rate.py::test_while_the_venue_refuses_everything_what_cannot_wait_tries_twice_a_second",

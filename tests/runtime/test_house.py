@@ -315,7 +315,7 @@ async def test_a_venue_that_cannot_be_asked_at_exit_is_reported_as_unknown_and_l
             summary = await life
             assert (summary.state, summary.open_orders_at_exit) == ("FAILED", None)
             assert summary.reason.startswith(
-                "it is not known whether orders are still open; the venue's dead-man timer"
+                "it is not known whether orders are still open; the venue does not confirm its dead-man timer"
             )
             await s.until(lambda: not s.open(), within=10)
 
@@ -350,6 +350,45 @@ async def test_while_a_request_may_still_land_the_timer_stays_armed():
             summary = await life
             assert (summary.state, summary.open_orders_at_exit) == ("DONE", 0)
             assert s.exchange.armed
+
+
+@virtual
+async def test_a_test_order_that_may_still_land_finds_a_timer_that_was_started_for_it():
+    """The switch was never proven and the timer of the start has run out: at the end it is started anew."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house) as life:
+            s.venue.swallow_request = True
+            await s.until(lambda: house.canary.at_large, within=5)
+            await s.until(lambda: not s.exchange.armed, within=11)
+            s.venue.swallow_request = False
+            house.stop()
+            summary = await life
+            assert (summary.state, summary.open_orders_at_exit) == ("DONE", 0)
+            assert s.exchange.armed
+
+
+@virtual
+async def test_an_end_without_a_timer_claims_no_empty_book(monkeypatch: pytest.MonkeyPatch):
+    """The same, but the venue does not confirm the timer: whether something will be open nobody can say."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house) as life:
+            s.venue.swallow_request = True
+            await s.until(lambda: house.canary.at_large, within=5)
+            await s.until(lambda: not s.exchange.armed, within=11)
+
+            async def mute(_seconds: int) -> None:
+                raise Unanswered("timeout")
+
+            monkeypatch.setattr(s.venue, "arm", mute)
+            house.stop()
+            summary = await life
+            assert (summary.state, summary.open_orders_at_exit) == ("FAILED", None)
+            assert summary.reason == (
+                "a request without an answer may still arrive; the venue does not confirm its dead-man timer: empty "
+                "the account with python -m src.bot guard --once"
+            )
 
 
 @virtual

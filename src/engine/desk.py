@@ -175,7 +175,7 @@ class Desk:
             mark=market.price,
             others_usd=others,
             open_orders=sum(len(m.blotter.working) for m in self.markets.values()),
-            reduce_only=self.state is TradingState.REDUCING or bool(self._unpriced),
+            reduce_only=self.state is TradingState.REDUCING or market.instrument.reduce_only or bool(self._unpriced),
             closed=closed or self._closed(),
         )
 

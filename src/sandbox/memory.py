@@ -394,8 +394,9 @@ class MemoryVenue:
         return [listing.instrument.market for listing in self._exchange.listings]
 
     def _instrument(self, market: str) -> Instrument:
-        active = self._exchange.status(market) == "ACTIVE"
-        return msgspec.structs.replace(self._exchange.listing(market).instrument, active=active)
+        status, rules = self._exchange.status(market), self._exchange.listing(market).instrument
+        reduce_only = status == "REDUCE_ONLY"
+        return msgspec.structs.replace(rules, active=status == "ACTIVE" or reduce_only, reduce_only=reduce_only)
 
     def _prices(self, market: str) -> list[AnyFact]:
         exchange, now = self._exchange, self._now()

@@ -11,8 +11,8 @@ from src.engine.desk import EXPLAINED_WITHIN, MINUTE, SETTLE, Desk
 from src.engine.market import SEC
 from src.engine.risk import LossState, TradingState, Trip
 from src.model.actions import Side
-from src.model.facts import Command, FundingPaid, MarkPrice, Position, Stream, StreamDown, StreamUp, Transfer
-from tests.engine.builders import LIMITS, NAME, START, balance, fill, make_market, snapshot, warm
+from src.model.facts import Command, FundingPaid, MarkPrice, Position, Rules, Stream, StreamDown, StreamUp, Transfer
+from tests.engine.builders import FEES, LIMITS, NAME, RULES, START, balance, fill, make_market, snapshot, warm
 
 OTHER = "ETH-USD"
 
@@ -453,3 +453,17 @@ def test_what_the_venue_rounds_after_a_deposit_is_no_new_doubt():
         desk.watch(START + 2 * SEC)
 
     assert not desk.doubtful(START + 4 * SEC)
+
+
+def test_in_a_market_that_only_takes_reducing_orders_the_side_that_gets_us_out_stays_open():
+    """Long 10 lots when the venue prepares the delisting: 10 may be sold, nothing bought; the other market is free."""
+    desk = make_desk(names=(NAME, OTHER))
+    for market in desk.markets.values():
+        warm(market)
+    market = desk.markets[NAME]
+    market.apply(fill(Side.BUY, 60_000, 10, START, trade_id="1"))
+    market.apply(Rules(time=START, market=NAME, instrument=replace(RULES, reduce_only=True), fees=FEES))
+
+    room = desk.budget(NAME, START)
+    assert (room.buy, room.sell, room.reduce_only, market.blocked(START)) == (0, 10, True, "")
+    assert not desk.budget(OTHER, START).reduce_only

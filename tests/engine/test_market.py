@@ -168,7 +168,7 @@ def test_without_a_confirmed_position_nothing_is_quoted():
 
 
 def test_a_closed_market_is_not_quoted():
-    """The venue's rules turn inactive (reduce-only, delisted): quotes go until they are active again."""
+    """The venue's rules turn inactive (disabled, delisted): quotes go until they are active again."""
     market, now = quoting_market()
     market.apply(Rules(time=now, market=NAME, instrument=replace(RULES, active=False), fees=FEES))
     assert [Cancel, Cancel] == [type(action) for action in decide(market, now).actions]

@@ -124,7 +124,8 @@ def test_public_questions_are_answered_from_the_listings():
         assert isinstance(index, IndexPrice) and index.price == 84_000
         assert isinstance(rate, FundingRate) and rate.next_time > virtual_now()
         stage.exchange.set_status("BTC-USD", "REDUCE_ONLY")
-        assert not (await venue.instruments(["BTC-USD"]))["BTC-USD"].active
+        rules = (await venue.instruments(["BTC-USD"]))["BTC-USD"]
+        assert (rules.active, rules.reduce_only) == (True, True)
 
     play(scene)
 

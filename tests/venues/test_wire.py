@@ -511,10 +511,16 @@ def test_the_live_market_gives_its_rules():
     assert (rules.max_order_usd, rules.price_cap, rules.active) == (15_000_000, 0.05, True)
 
 
-@pytest.mark.parametrize("change", [{"active": False}, {"status": "REDUCE_ONLY"}, {"isRfq": True}, {"status": "NEWS"}])
-def test_a_market_that_takes_no_new_risk_is_inactive(change: dict[str, Any]):
+@pytest.mark.parametrize("change", [{"active": False}, {"status": "DELISTED"}, {"isRfq": True}, {"status": "NEWS"}])
+def test_a_market_that_takes_no_orders_is_inactive(change: dict[str, Any]):
     """Switched off, reduce-only, request-for-quote, or in a state we do not know."""
     assert not listing(**change).instrument.active
+
+
+def test_a_market_before_its_end_takes_only_what_shrinks_a_position():
+    """REDUCE_ONLY is not closed: the side that gets us out must stay open."""
+    rules = [listing(**change).instrument for change in ({}, {"status": "REDUCE_ONLY"})]
+    assert [(each.active, each.reduce_only) for each in rules] == [(True, False), (True, True)]
 
 
 def test_spot_markets_are_not_ours_and_one_bad_row_harms_no_other():

@@ -52,6 +52,7 @@ def listing(row: Row) -> Listing:
     if min(base, collateral) < 1 or base != int(base) or collateral != int(collateral):
         # Their signs are the signs of the amounts that we sign: a negative one would make of a buy a sale.
         raise Malformed(f"resolutions {base} and {collateral}")
+    status = row.get("status", "ACTIVE")
     instrument = Instrument(
         market=clean(need(row, "name"), 40),
         tick=tick,
@@ -62,7 +63,8 @@ def listing(row: Row) -> Listing:
         max_open_orders=int(_amount(rules, "maxNumOrders")),
         price_cap=float(_amount(rules, "limitPriceCap")),
         price_floor=float(_amount(rules, "limitPriceFloor")),
-        active=row.get("active") is True and row.get("status", "ACTIVE") == "ACTIVE" and not row.get("isRfq"),
+        active=row.get("active") is True and status in ("ACTIVE", "REDUCE_ONLY") and not row.get("isRfq"),
+        reduce_only=status == "REDUCE_ONLY",
     )
     return Listing(
         instrument=instrument,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from src.config import Config, load
 from src.model.errors import ConfigError, EndedEarly, Halt
-from src.verbs.outcome import DONE, FAILED, WRONG_INPUT, say
+from src.verbs.outcome import DONE, FAILED, WRONG_INPUT, leave, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,4 +133,4 @@ def _check_mode(config: Config, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(leave(main()))

@@ -7,10 +7,11 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 
 import msgspec
+import structlog
 from rich.console import Console
 
 from src.config import Config, Credentials
@@ -24,6 +25,7 @@ from src.records.journal import FileJournal, fills_in
 from src.records.lock import lock_account
 from src.records.state import StateFile
 from src.runtime import logs
+from src.runtime.aside import Aside, patiently
 from src.runtime.clock import Clock, lasting
 from src.runtime.house import House
 from src.runtime.opening import MarketPlan, Plan
@@ -40,6 +42,8 @@ VERSION = "0.1.0"
 GAP = 0.10  # the price jump for which the worst case is stated
 FIRST_HOUR = 3600 * 1_000_000_000  # ns
 
+log = structlog.get_logger()
+
 
 def run(config: Config, *, for_sec: float | None, summary: Path | None) -> int:
     """Trade until stopped, or for so many seconds; write the summary to *summary*, too. Returns the exit code."""
@@ -55,15 +59,14 @@ async def _trade(config: Config, for_sec: float | None, output: Path | None) -> 
     recent = logs.configure(
         path=folder / "bot.log", level=config.log_level.upper(), secrets=secrets, screen=sys.stdout.isatty()
     )
-    async with endpoints_of(config) as (endpoints, own):
-        with _alone(folder, None if own else f"{endpoints.rest} {credentials.api_key.get_secret_value()}") as heartbeat:
-            try:
+    with closing(recent):
+        async with endpoints_of(config) as (endpoints, own):
+            account = None if own else f"{endpoints.rest} {credentials.api_key.get_secret_value()}"
+            with _alone(folder, account) as heartbeat:
                 one = _Run(config, for_sec, credentials, folder, heartbeat=heartbeat, recent=recent)
                 code, summary = await one.live(endpoints)
-            finally:
-                recent.close()
     summary = msgspec.structs.replace(summary, reason=logs.Redactor(secrets).text(summary.reason))
-    show_summary(summary, Console())
+    patiently(lambda: show_summary(summary, Console()))
     if output is not None:
         _write(output, summary)
     if summary.reason:
@@ -132,7 +135,8 @@ class _Run:
         if self._history.moved_aside:
             refill(self._history.store, folder / "journal")
         self._journal = Both(FileJournal(folder / "journal", self._name, now=self._clock.now), self._history)
-        self._picture = Tui(Console()) if sys.stdout.isatty() else Plain(sys.stdout)
+        picture = Tui(Console()) if sys.stdout.isatty() else Plain(sys.stdout)
+        self._screen = Aside(picture.show, name="screen", end=picture.close, gone=_tell_that_nobody_looks)
 
     async def live(self, endpoints: Endpoints) -> tuple[int, Summary]:
         """Trade at *endpoints* until stopped; return the exit code and the summary."""
@@ -148,18 +152,16 @@ class _Run:
         on_signals(house.stop)
         heartbeat = self._heartbeat
         pulse = Pulse(house.works, heartbeat.beat if heartbeat else lambda: None)
-        try:
+        async with AsyncExitStack() as way_out:  # from the last to the first, each whatever became of the one before
+            way_out.callback(self._screen.close)
+            way_out.callback(self._state.close)
+            way_out.callback(self._journal.close)
+            way_out.push_async_callback(venue.close)
+            way_out.callback(_leave_sign, heartbeat, house)
+            way_out.callback(pulse.stop)
             pulse.start()
             await venue.open()
             summary = await house.live()
-        finally:
-            pulse.stop()
-            if heartbeat is not None:
-                heartbeat.empty = house.empty
-            self._picture.close()
-            await venue.close()
-            self._journal.close()
-            self._state.close()
         if self._journal.failure and not house.failure:
             return say(self._journal.failure, FAILED), summary
         return _code(house, summary), summary
@@ -187,8 +189,17 @@ class _Run:
         )
 
     def _show(self, view: DeskView) -> None:
-        self._picture.show(view)
+        self._screen.put(view)
         self._history.look(view)
+
+
+def _leave_sign(heartbeat: Heartbeat | None, house: House) -> None:
+    if heartbeat is not None:
+        heartbeat.empty = house.empty
+
+
+def _tell_that_nobody_looks(error: Exception) -> None:
+    log.warning("the screen is switched off", reason=str(error))
 
 
 def _code(house: House, summary: Summary) -> int:
@@ -228,13 +239,13 @@ def _print_stakes(config: Config, credentials: Credentials) -> None:
     if config.mode != "mainnet":
         return
     risk = config.risk
-    print(
+    stakes = (
         f"MAINNET, vault {credentials.vault}: up to {risk.max_net_position_usd:g} USD in one market and "
         f"{risk.max_total_position_usd:g} USD in all. A jump of {GAP:.0%} against a full book loses "
         f"{risk.max_total_position_usd * GAP:g} USD before any limit can act; trading then halts at a daily loss of "
-        f"{risk.max_daily_loss_usd:g} USD or {risk.max_drawdown_usd:g} USD below the peak.",
-        flush=True,
+        f"{risk.max_daily_loss_usd:g} USD or {risk.max_drawdown_usd:g} USD below the peak."
     )
+    patiently(lambda: print(stakes, flush=True))
 
 
 def _loss(state: StateFile) -> LossState | None:

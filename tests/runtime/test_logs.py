@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,9 +19,10 @@ from typing import Any
 import pytest
 import structlog
 
-from src.runtime import logs
+from src.runtime import aside, logs
 from src.runtime.logs import Recent, Redactor
 
+ROOT = Path(__file__).parents[2]
 KEY = "canary-api-key-3f9a"
 PRIVATE = "0x5eca7ed5ec2e7"
 NUMBER = str(int(PRIVATE, 16))
@@ -35,7 +42,13 @@ class Logged:
         self._monkeypatch.setattr("sys.stderr", self.errors)
         self.recent = logs.configure(path=self.path if path else None, level=level, secrets=SECRETS, screen=screen)
 
+    def flush(self) -> None:
+        """Wait until the threads have written what was logged."""
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+
     def file(self) -> str:
+        self.flush()
         return self.path.read_text(encoding="utf-8")
 
     def lines(self) -> list[dict[str, Any]]:
@@ -43,7 +56,12 @@ class Logged:
 
     def everything(self) -> str:
         """Return all that anybody could read: file, error stream and screen."""
-        return "\n".join((self.file(), self.errors.getvalue(), *self.recent.lines()))
+        return "\n".join((self.file(), self.told(), *self.recent.lines()))
+
+    def told(self) -> str:
+        """Return what the error stream got."""
+        self.flush()
+        return self.errors.getvalue()
 
 
 @pytest.fixture
@@ -119,7 +137,7 @@ def test_no_secret_passes_through_the_loggers_of_libraries(logged: Logged):
         logging.getLogger("websockets.client").exception("connection for %s lost", KEY)
     assert "POST /user/order" in logged.file()
     assert "RuntimeError: library failed with headers X-Api-Key: ***" in logged.file()
-    assert logged.file() == logged.errors.getvalue()
+    assert logged.file() == logged.told()
     for secret in SECRETS:
         assert secret not in logged.everything()
 
@@ -172,7 +190,7 @@ def test_where_a_picture_is_drawn_the_error_stream_stays_silent(logged: Logged):
     logged.configure(screen=True)
     structlog.get_logger().warning("quiet")
     logging.getLogger("aiohttp").warning("quiet as well")
-    assert logged.errors.getvalue() == ""
+    assert logged.told() == ""
     assert "quiet" in logged.file()
 
 
@@ -180,7 +198,7 @@ def test_without_a_file_the_error_stream_has_it(logged: Logged):
     """path None: one line on the error stream."""
     logged.configure(path=False)
     structlog.get_logger().warning("heard")
-    assert "heard" in logged.errors.getvalue()
+    assert "heard" in logged.told()
 
 
 def test_the_screen_shows_the_last_four_warnings_and_no_traceback(logged: Logged):
@@ -208,9 +226,9 @@ def test_a_log_file_that_fails_does_not_stop_the_bot(logged: Logged, monkeypatch
     monkeypatch.setattr(Path, "open", lambda *_, **__: Full())
     logged.configure()
     structlog.get_logger().error("important")
-    assert json.loads(logged.errors.getvalue())["event"] == "important"
+    assert json.loads(logged.told())["event"] == "important"
     logging.getLogger("aiohttp").error("a library's line")
-    assert "a library's line" in logged.errors.getvalue()
+    assert "a library's line" in logged.told()
 
 
 def test_bound_context_is_on_every_line(logged: Logged):
@@ -229,7 +247,85 @@ def test_the_log_is_rotated_and_never_grows_beyond_its_files(logged: Logged, mon
     logged.configure(screen=True)
     for number in range(400):
         structlog.get_logger().info("line", number=number)
+    logged.flush()
     files = sorted(logged.path.parent.iterdir())
     assert [file.name for file in files] == ["bot.log", "bot.log.1", "bot.log.2", "bot.log.3"]
     assert all(file.stat().st_size <= 2000 for file in files)
     assert logged.lines()[-1]["number"] == 399
+
+
+class Stuck(StringIO):
+    """A terminal that was stopped: a write begins and does not return until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self.let_go = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        self.let_go.wait(10)
+        return super().write(text)
+
+
+def test_an_error_stream_that_takes_nothing_holds_nobody_up_and_the_file_has_every_line(
+    logged: Logged, monkeypatch: pytest.MonkeyPatch
+):
+    """Ours and a library's: both return at once, and the end gives up on the stream; both are in the file."""
+    stuck = logged.errors = Stuck()
+    logged.configure()
+    began = time.monotonic()
+    structlog.get_logger().warning("ours")
+    logging.getLogger("aiohttp").warning("a library's")
+    assert time.monotonic() - began < 1
+    assert stuck.reached.wait(5)
+    monkeypatch.setattr(aside, "PATIENCE", 0.5)
+    logged.recent.close()
+    first, second = logged.path.read_text("utf-8").splitlines()
+    assert (json.loads(first)["event"], second) == ("ours", "a library's")
+    stuck.let_go.set()
+
+
+def test_lines_that_nothing_took_are_dropped_and_counted(logged: Logged, monkeypatch: pytest.MonkeyPatch):
+    """One write hangs while 10 lines come and 3 may wait: 7 are lost, it says so, and the last 3 are there."""
+    monkeypatch.setattr(logs, "MOST_LINES", 3)
+    stuck = logged.errors = Stuck()
+    logged.configure(path=False)
+    structlog.get_logger().info("first")
+    assert stuck.reached.wait(5)
+    for number in range(10):
+        structlog.get_logger().info("line", number=number)
+    stuck.let_go.set()
+    lines = [json.loads(line) for line in logged.told().splitlines()]
+    assert [line.get("number", line.get("lines", "first")) for line in lines] == ["first", 7, 7, 8, 9]
+
+
+def test_a_reader_of_the_error_stream_that_died_is_no_error(logged: Logged):
+    """The pipe is broken: nothing is raised, now or later, and the file goes on."""
+    here, there = os.pipe()
+    os.close(here)
+    with open(there, "w", encoding="utf-8") as broken:
+        logged.errors = broken  # type: ignore[assignment]
+        logged.configure()
+        for _ in range(3):
+            structlog.get_logger().warning("heard by the file")
+            logged.flush()
+        assert len(logged.lines()) == 3
+        logged.recent.close()
+        with suppress(BrokenPipeError):
+            broken.close()
+
+
+def test_what_was_logged_is_written_at_the_end_of_a_process_that_died_of_an_exception(tmp_path: Path):
+    """A hundred lines and then an exception nobody caught: the interpreter's own end writes them all."""
+    path = tmp_path / "bot.log"
+    text = (
+        "import structlog; from pathlib import Path; from src.runtime import logs\n"
+        f"logs.configure(path=Path({str(path)!r}), level='INFO', secrets=[], screen=False)\n"
+        "for number in range(100): structlog.get_logger().info('line', number=number)\n"
+        "raise RuntimeError('died')\n"
+    )
+    died = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert died.returncode == 1
+    assert len(path.read_text("utf-8").splitlines()) == 100
+    assert sum(line.startswith("{") for line in died.stderr.splitlines()) == 100

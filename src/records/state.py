@@ -35,8 +35,8 @@ class SavedState(msgspec.Struct, kw_only=True):
 class StateFile:
     """Atomic JSON file: written beside, synced, renamed, so that a crash leaves the old one or the new one.
 
-    While trading, writes happen in a thread of its own (``remember``, reserving nonces): a sync can take half a second.
-    ``failure`` tells that one of them failed; the runtime then stops quoting.
+    While trading, writes happen in a thread of its own (``remember``, ``latch_halt``, reserving nonces), for a sync can
+    take half a second. ``failure`` tells that one of them failed; the runtime then stops quoting.
     """
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
@@ -125,10 +125,12 @@ class StateFile:
         return now
 
     def latch_halt(self, reason: str, time: int) -> None:
-        """Remember that trading was halted; only an operator clears it."""
+        """Remember that trading was halted; only an operator clears it. Written soon, by the thread: the cancels must
+        not wait for the disk.
+        """
         with self._lock:
             self.state.halt, self.state.halt_time = reason, time
-        self.save()
+        self._save_soon()
 
     def clear_halt(self) -> str:
         """Forget the halt and its loss references; return the reason it had ("" if there was none)."""

@@ -162,9 +162,10 @@ class _Run:
             pulse.start()
             await venue.open()
             summary = await house.live()
-        if self._journal.failure and not house.failure:
-            return say(self._journal.failure, FAILED), summary
-        return _code(house, summary), summary
+        code = _code(house, summary)
+        if (failure := self._journal.failure or self._state.failure) and not house.failure:  # at the very end
+            return say(failure, code or FAILED), summary
+        return code, summary
 
     def _house(self, venue: ExtendedVenue) -> House:
         config, state = self._config, self._state

@@ -115,19 +115,19 @@ def test_a_journal_cut_short_at_any_call_is_its_own_beginning(disk: Disk, seed: 
 
 
 def test_a_saved_state_cut_short_at_any_call_is_the_old_one_or_the_new(disk: Disk):
-    """Nonces, a latched halt and its end: no nonce comes twice, and a halt that was latched is there after any death,
-    unless it was cleared.
+    """Nonces, a latched halt and its end: no nonce comes twice, and a halt that was latched by a run that has ended is
+    there after any death, unless it was cleared.
     """
     path = disk.folder / "state.json"
-    state = StateFile(path)
     used, possible = [0], {""}
     disk.mark = lambda: (max(used), frozenset(possible))
     for before, after in (("", "why"), ("why", ""), ("", "again")):
+        state = StateFile(path)
         used.append(state.nonce())
         possible |= {before, after}
         _ = state.latch_halt(after, 1) if after else state.clear_halt()
+        state.close()
         possible -= {before}
-    state.close()
     assert len(disk.points) > 10
     for death, point, told, picture in disk.pictures():
         highest, halts = told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -79,6 +81,7 @@ def test_a_halt_survives_a_restart_until_it_is_cleared(tmp_path):
         Decimal(9),
     )
     first.latch_halt("lost 60 USD", 5)
+    first.close()
 
     second = StateFile(tmp_path / "state.json")
     assert ("lost 60 USD", 5) == (second.state.halt, second.state.halt_time)
@@ -87,6 +90,40 @@ def test_a_halt_survives_a_restart_until_it_is_cleared(tmp_path):
     third = StateFile(tmp_path / "state.json")
     assert ("", None) == (third.state.halt, third.state.peak_equity_usd)
     assert "" == third.clear_halt()
+
+
+def test_a_halt_does_not_wait_for_the_disk_and_is_on_it_after_the_end(tmp_path, monkeypatch):
+    """The sync hangs: whoever halts goes on to cancel at once. It lets go: after ``close`` the halt is on the disk."""
+    synced, began, let_go = os.fsync, threading.Event(), threading.Event()
+
+    def slow(file: int) -> None:
+        began.set()
+        assert let_go.wait(10)
+        synced(file)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    state = StateFile(tmp_path / "state.json")
+    halting = threading.Thread(target=state.latch_halt, args=("lost 60 USD", 5), daemon=True)
+    halting.start()
+    halting.join(5)
+    assert not halting.is_alive()
+    assert began.wait(5)
+    assert not (tmp_path / "state.json").exists()
+    let_go.set()
+    state.close()
+
+    assert "lost 60 USD" == StateFile(tmp_path / "state.json").state.halt
+    assert "" == state.failure
+
+
+def test_a_halt_that_the_disk_refuses_is_told(tmp_path):
+    """A folder stands where the file belongs: nothing is raised where quotes are waiting to be cancelled."""
+    state = StateFile(tmp_path / "state.json")
+    (tmp_path / "state.json").mkdir()
+    state.latch_halt("lost 60 USD", 5)
+    state.close()
+
+    assert "state.json cannot be written" in state.failure
 
 
 def test_a_damaged_state_is_refused_by_name(tmp_path):
@@ -101,7 +138,9 @@ def test_a_damaged_state_is_refused_by_name(tmp_path):
 
 def test_a_fresh_account_begins_with_a_fresh_state(tmp_path):
     """The demo's new exchange knows nothing of the last one's losses."""
-    StateFile(tmp_path / "state.json").latch_halt("old", 1)
+    old = StateFile(tmp_path / "state.json")
+    old.latch_halt("old", 1)
+    old.close()
 
     assert "" == StateFile(tmp_path / "state.json", fresh=True).state.halt
 

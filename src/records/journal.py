@@ -90,7 +90,8 @@ class MemoryJournal:
 class FileJournal:
     """The journal of one *run*, in segments of *segment_bytes* in *folder*; all runs there keep *keep_bytes* at most.
 
-    *now* (ns) is only used to notice a disk that does not answer. Raises ``Halt`` when the first segment cannot be
+    *now* (ns) is only used to notice a disk that does not answer, so it must stand still while the machine sleeps, as
+    the thread that writes does. Raises ``Halt`` when the first segment cannot be
     opened; an earlier run's torn tail is cut before that, and the log says where.
     """
 
@@ -114,6 +115,7 @@ class FileJournal:
         # The loop counts what it appended, the thread what it wrote; an entry marked by the loop must not wait long.
         self._appended = self._written = self._marked = 0
         self._marked_at = now()
+        self._overdue_at: int | None = None  # when a mark was first found to have waited too long
         self._number = self._size = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -158,9 +160,17 @@ class FileJournal:
     def _look_for_delay(self) -> None:
         now = self._now()
         if self._written >= self._marked:
-            self._marked, self._marked_at = self._appended, now
-        elif now - self._marked_at > SLOWEST or len(self._waiting) > MOST_WAITING:
+            self._marked, self._marked_at, self._overdue_at = self._appended, now, None
+        elif len(self._waiting) > MOST_WAITING or (now - self._marked_at > SLOWEST and self._still_overdue(now)):
             self._failure = "the journal's disk is too slow"
+
+    def _still_overdue(self, now: int) -> bool:
+        """Whether an earlier look found the same: the first one after the process stood still may come before the
+        thread had its turn.
+        """
+        if self._overdue_at is None:
+            self._overdue_at = now
+        return now - self._overdue_at >= FLUSH_EVERY * SEC
 
     # --- in the thread -----------------------------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class _Run:
         self._history = History(config.history_dsn, folder, account=folder.name, run=self._name)
         if self._history.moved_aside:
             refill(self._history.store, folder / "journal")
-        self._journal = Both(FileJournal(folder / "journal", self._name, now=self._clock.now), self._history)
+        self._journal = Both(FileJournal(folder / "journal", self._name, now=time.monotonic_ns), self._history)
         picture = Tui(Console()) if sys.stdout.isatty() else Plain(sys.stdout)
         self._screen = Aside(picture.show, name="screen", end=picture.close, gone=_tell_that_nobody_looks)
 

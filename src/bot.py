@@ -1,6 +1,7 @@
 """The front door: ``python -m src.bot`` reads config.json and does what its verb says.
 
-Exit codes: 0 done, 1 the run failed, 2 what a person wrote is wrong, 3 trading was halted by a limit.
+Exit codes: 0 done, 1 the run failed, 2 what a person wrote is wrong, 3 trading was halted by a limit, 130 Ctrl-C before
+there was anything to end in order. Only little is imported up here, for Ctrl-C may come while the rest is.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from src.config import Config, load
 from src.model.errors import ConfigError, EndedEarly, Halt
-from src.verbs.outcome import DONE, FAILED, WRONG_INPUT, leave, say
+from src.verbs.outcome import DONE, FAILED, INTERRUPTED, WRONG_INPUT, leave, say
+
+if TYPE_CHECKING:
+    from src.config import Config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do the verb in *arguments* and return the exit code; every refusal is one sentence on the error stream."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         _check_verb(options)
         return _do(options)
     except ConfigError as error:
@@ -28,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return say(str(end), DONE)
     except Halt as halt:
         return say(str(halt), FAILED)
+    except KeyboardInterrupt:  # a run that trades hears of Ctrl-C in its loop
+        return say("interrupted by Ctrl-C", INTERRUPTED)
 
 
 # ruff: noqa: PLC0415 - each verb loads only what it needs: a guard must not wait for a database
@@ -51,6 +57,8 @@ def _do(options: argparse.Namespace) -> int:
             resume=options.resume,
             debug=options.debug,
         )
+    from src.config import load
+
     return _do_with(load(options.config), options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable
 
 
@@ -17,12 +18,20 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def on_signals(stop: Callable[[], None]) -> None:
-    """Ctrl-C and SIGTERM end the run in order; Windows loops have no signal handlers, so there plain ones wake the
-    loop.
+    """Ctrl-C, SIGTERM and a terminal that hangs up end the run in order, the last one unless it was started to outlive
+    its terminal (nohup). Windows loops have no signal handlers, so there plain ones wake the loop.
     """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ending():
         try:
             loop.add_signal_handler(number, stop)
         except NotImplementedError:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+def _ending() -> list[signal.Signals]:
+    """Return the signals that ask for an end."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers

@@ -8,6 +8,7 @@ import sys
 from src.runtime.aside import patiently
 
 DONE, FAILED, WRONG_INPUT, HALTED = 0, 1, 2, 3
+INTERRUPTED = 130  # by Ctrl-C where no verb had begun to end in order: 128 + SIGINT, as shells count
 
 
 def say(sentence: str, code: int) -> int:

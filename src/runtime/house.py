@@ -18,7 +18,6 @@ from src.engine.quoting import QuotingParams
 from src.engine.reconcile import ExecutionParams
 from src.engine.risk import LossState, TradingState, Trip
 from src.engine.watchdog import Watchdog
-from src.model.actions import OrderState
 from src.model.errors import EndedEarly, Halt, Rejected, Throttled, Unanswered
 from src.model.facts import Fill, Opened, Stream, StreamDown
 from src.model.snapshot import DeskView
@@ -29,8 +28,9 @@ from src.runtime.canary import Canary
 from src.runtime.clock import Clock
 from src.runtime.continuity import Comparison, Continuity
 from src.runtime.deadman import DeadMan
-from src.runtime.emptying import empty_book, tried
+from src.runtime.emptying import empty_book
 from src.runtime.gateway import Gateway
+from src.runtime.leaving import IN_FLIGHT_WAIT, Leaving
 from src.runtime.opening import MarketPlan, Opening, Plan, open_account
 from src.runtime.rate import RateBudget
 from src.runtime.streams import Lines
@@ -39,9 +39,7 @@ from src.runtime.trader import Trader
 from src.venues.protocol import Venue
 
 LOSSES_EVERY = 5 * SEC  # the peak may rise every second, and each save is a sync of the disk
-LEAVING_ROUNDS = 3  # of emptying the book: each takes two seconds and a look
 LAST_READING = 10.0  # seconds at most
-IN_FLIGHT_WAIT = 2.0  # seconds granted at exit to requests that have left
 
 log = structlog.get_logger()
 
@@ -103,8 +101,7 @@ class House:
         self._start: asyncio.Timeout | None = None  # while the account is read
         self._halted = asyncio.Event()
         self._started = clock.now()
-        self._open_orders: int | None = None
-        self._left = ""  # what the run leaves behind at the venue, in a sentence
+        self._leaving = Leaving(venue, self.deadman, self.canary)
 
     def stop(self) -> None:
         """Ask the run to end: no new orders, cancel, verify, summary. Safe to call twice and from a signal handler."""
@@ -119,7 +116,7 @@ class House:
     @property
     def empty(self) -> bool | None:
         """Whether the account was seen without an open order at the end; None if this run placed none."""
-        return None if self.closing == "starting" else self._open_orders == 0
+        return None if self.closing == "starting" else self._leaving.open_orders == 0
 
     async def live(self) -> Summary:
         """Run until stopped, and return the summary. Raises ``Halt`` when the start is refused, ``EndedEarly`` when it
@@ -142,17 +139,17 @@ class House:
             self.failure = f"unexpected {type(self.unexpected).__name__}: {self.unexpected}"
             log.error("unexpected error, every quote goes", reason=self.failure, exc_info=crash)
         finally:
-            if self._open_orders is None:
-                await self._leave()
+            if self._leaving.open_orders is None:
+                await self._leave(desk)
             self._losses(desk.guard.state)
-            said = (self.failure, self._journal.failure or self._failing(), self._left)
+            said = (self.failure, self._journal.failure or self._failing(), self._leaving.left)
             self.failure = "; ".join(sentence for sentence in said if sentence)
         return summarise(
             desk,
             mode=self.plan.mode,
             started=self._started,
             now=self.clock.now(),
-            open_orders=self._open_orders,
+            open_orders=self._leaving.open_orders,
             reason=self.failure,
             run=self._run,
             version=self._version,
@@ -238,7 +235,7 @@ class House:
             self.closing = "stopping"
             tasks.append(group.create_task(self._cancel_soon(), name="cancel"))
             await self._settle(gateway, [task for task in tasks if task.get_name().startswith("quote ")])
-            await self._leave()
+            await self._leave(desk)
             await self._last_reading(account, desk)
             for task in tasks:
                 task.cancel()
@@ -388,81 +385,16 @@ class House:
             waited += 0.05
 
     async def _cancel_soon(self) -> None:
-        """Cancel while requests are still on their way, for they may hang; what lands after this, ``_leave`` finds."""
+        """Cancel while requests are still on their way, for they may hang; what lands after this, ``leaving`` finds."""
         try:
             await self.venue.cancel_all()
         except (Unanswered, Throttled, Rejected) as error:
             log.warning("cancelling everything: no answer yet", reason=str(error))
 
-    async def _leave(self) -> None:
-        """Cancel everything, ask until nothing is open, and only then disarm; else the venue's timer does it for us.
-
-        What was under way may land after the book was emptied; it is emptied anew when that is seen, and what lands
-        later still is the timer's business.
-        """
+    async def _leave(self, desk: Desk) -> None:
+        """Leave nothing behind at the venue; see ``leaving``."""
         self.closing = self.closing or "stopping"
-        for _ in range(LEAVING_ROUNDS):
-            if not await self._empty():
-                break
-            if await self._all_ended():
-                await self._disarm()
-                return
-            if self.unexpected is not None or not self._landed():
-                break
-        await self._leave_to_the_timer()
-
-    async def _leave_to_the_timer(self) -> None:
-        """Start the venue's countdown anew: it may have fired, or never have been proven and kept running."""
-        await tried(self.deadman.arm(), self.plan.dead_man_sec, "dead-man's-switch not confirmed")
-        armed = self.deadman.armed_for() > 0
-        if self._open_orders == 0 and armed:
-            log.warning("dead-man's-switch stays armed: a request of ours may still arrive")
-            return
-        if self._open_orders == 0:
-            self._open_orders = None
-            what = "a request without an answer may still arrive"
-        elif self._open_orders is None:
-            what = "it is not known whether orders are still open"
-        else:
-            what = f"{self._open_orders} order(s) are still open"
-        timer = (
-            f"the venue's dead-man timer stays armed and cancels everything within {self.plan.dead_man_sec} s"
-            if armed
-            else "the venue does not confirm its dead-man timer: empty the account with python -m src.bot guard --once"
-        )
-        self._left = f"{what}; {timer}"
-
-    async def _empty(self) -> bool:
-        """Cancel everything and note whether anything is open after all."""
-        left = await empty_book(self.venue)
-        if left is None or left:
-            self._open_orders = len(left) if left is not None else None
-            return False
-        self._open_orders, self._left = 0, ""
-        return True
-
-    def _landed(self) -> bool:
-        """Whether an order of ours is in the book for all we know, although the book was empty a moment ago."""
-        assert self.desk is not None
-        orders = [order for market in self.desk.markets.values() for order in market.blotter.working.values()]
-        return any(order.state is OrderState.LIVE for order in orders)
-
-    async def _disarm(self) -> None:
-        try:
-            await self.deadman.disarm()
-        except (Unanswered, Throttled, Rejected) as error:
-            log.warning("dead-man's switch not disarmed; it finds nothing to cancel", reason=str(error))
-
-    async def _all_ended(self) -> bool:
-        """Wait a moment until every order of ours is known to have ended: one without an answer could still land."""
-        assert self.desk is not None
-        waited = 0.0
-        while self.canary.at_large or any(market.blotter.working for market in self.desk.markets.values()):
-            if self.unexpected is not None or waited >= IN_FLIGHT_WAIT:
-                return False
-            await asyncio.sleep(0.05)
-            waited += 0.05
-        return True
+        await self._leaving.leave(desk, in_order=self.unexpected is None)
 
     async def _last_reading(self, account: Account, desk: Desk) -> None:
         """Read fills, funding and books once more, so that the summary's remainder is the truth and not a moment's

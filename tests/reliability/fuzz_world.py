@@ -167,7 +167,8 @@ class World:
             self.hear(fact)
 
     async def _connect(self, url: str, **options: Any) -> Line:
-        assert options["compression"] is None and options["max_size"] <= 16 * 2**20
+        if options["compression"] is not None or options["max_size"] > 16 * 2**20:
+            raise TypeError("a connection without bounds")  # ``connect`` would take a broken promise for a lost one
         topic = next(topic for topic in ("mark", "index", "account", "orderbooks") if topic in url)
         return Line(self.script, topic, self._compare if topic == "orderbooks" else None)
 

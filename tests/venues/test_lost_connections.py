@@ -8,14 +8,17 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
 
 import pytest
+from aiohttp import web
 
-from src.model.errors import Disconnected
+from src.model.errors import Disconnected, Malformed
+from src.model.facts import BookSnapshot
 from src.venues.extended import client, wire
 from src.venues.extended.streams import follow
-from tests.venues.loopback import listing
+from tests.venues.loopback import exchange, listing
 
 BTC = listing()
 
@@ -114,3 +117,49 @@ asyncio.run(main())
         [sys.executable, "-O", "-c", program, client.chosen], capture_output=True, text=True, timeout=30, check=True
     )
     assert ran.stdout == "lost\n"
+
+
+# --- given up by us --------------------------------------------------------------------------------------------------
+
+
+def book(seq: int, kind: str = "SNAPSHOT") -> dict[str, Any]:
+    data = {"m": "BTC-USD", "b": [{"p": "84000", "q": "0.1", "c": "0.1"}], "a": []}
+    return {"type": kind, "ts": 1, "data": data, "seq": seq}
+
+
+def deaf(*messages: Any, every: float) -> Callable[[web.Request], Awaitable[web.WebSocketResponse]]:
+    """Return a venue that says *messages*, one each *every* seconds, and never reads: no close is answered."""
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        line = web.WebSocketResponse(autoclose=False)
+        await line.prepare(request)
+        with suppress(ConnectionError):
+            for message in messages:
+                await line.send_json(message)
+                await asyncio.sleep(every)
+        await asyncio.sleep(3)
+        return line
+
+    return serve
+
+
+@pytest.mark.parametrize(("second", "error"), [(book(3, "DELTA"), Disconnected), (book(2, "RUMOUR"), Malformed)])
+async def test_a_gap_or_nonsense_is_told_without_waiting_for_a_close(second: Any, error: type[Exception]):
+    """The venue never answers our close: the stream is over within 0.3 s of the message, not after a second."""
+    async with exchange({"GET /book": deaf(book(1), second, every=0)}) as server:
+        facts = follow([f"{server.url.replace('http', 'ws')}/book"], read_book, patience=90, begins=BookSnapshot)
+        assert isinstance(await anext(facts), BookSnapshot)
+        async with asyncio.timeout(0.3):
+            with pytest.raises(error):
+                await anext(facts)
+
+
+async def test_a_reader_that_gives_up_is_not_held_by_a_venue_that_goes_on_talking():
+    """It never answers our close and sends a message every few milliseconds; we are gone within 0.3 s."""
+    talk = [book(number) for number in range(1, 200)]
+    async with exchange({"GET /book": deaf(*talk, every=0.005)}) as server:
+        facts = follow([f"{server.url.replace('http', 'ws')}/book"], read_book, patience=90)
+        async with aclosing(facts):
+            assert isinstance(await anext(facts), BookSnapshot)
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began < 0.3

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -239,26 +239,6 @@ async def test_closing_the_iterator_closes_its_connections():
         names = ("websockets", "picows", "keepalive", "listen")
         left = {task for task in asyncio.all_tasks() - before if any(name in repr(task) for name in names)}
     assert left == set()
-
-
-async def test_a_venue_that_goes_on_talking_cannot_hold_a_closing_stream(monkeypatch: pytest.MonkeyPatch):
-    """It never answers our close and sends a message every few milliseconds; we are gone soon after our 50 ms."""
-    monkeypatch.setattr(client, "_CLOSE_SECONDS", 0.05)
-
-    async def chatter(request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(autoclose=False)
-        await socket.prepare(request)
-        for number in range(1, 1_000):
-            with suppress(ConnectionError):
-                await socket.send_json(book(number, "SNAPSHOT"))
-            await asyncio.sleep(0.005)
-        return socket
-
-    async with exchange({"GET /book": chatter}) as server:
-        facts = follow([f"{server.url.replace('http', 'ws')}/book"], read_book, patience=90)
-        async with asyncio.timeout(1):
-            async with aclosing(facts):
-                assert isinstance(await anext(facts), BookSnapshot)
 
 
 async def test_a_reader_that_is_cancelled_is_cancelled():

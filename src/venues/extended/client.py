@@ -20,7 +20,7 @@ from src.venues.extended.rest import USER_AGENT
 
 _OPEN_SECONDS = 5.0
 _PING_SECONDS = 10.0  # ping and pong: a half-open connection is noticed within twice this
-_CLOSE_SECONDS = 1.0
+_CLOSE_SECONDS = 0.0  # our close is not waited to be answered: until we are gone nobody hears that the stream is over
 _MOST_BYTES = 16 * 2**20
 
 

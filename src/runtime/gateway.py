@@ -25,8 +25,9 @@ class Gateway:
     """Sends actions under the rate budget, each in a task of its own, and tells what became of each.
 
     A timeout is *unanswered*, never a refusal. ``hear`` gets every answer; ``permit`` is asked synchronously just
-    before the request is written, and a refusal there means that nothing left. *expired* hears that the venue finds an
-    order's expiry impossible.
+    before the request is written, and a refusal there means that nothing left. It may be asked before, too, so its
+    answer must change nothing: that the request leaves is heard (SENT) at the last yes only. *expired* hears that the
+    venue finds an order's expiry impossible.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Gateway:
 
         try:
             async with asyncio.timeout(TIMEOUT):
-                venue_id = await self._venue.execute(action, leaving)
+                venue_id = await self._venue.execute(action, leaving, permit)
         except Withheld as stopped:
             return self._answer(action, Outcome.WITHHELD, reason=stopped.reason)
         except Throttled as limit:

@@ -195,8 +195,13 @@ class MemoryVenue:
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
-    async def execute(self, action: Action, permit: Callable[[], str | None]) -> str:
-        """Carry *action* to the exchange and return the venue id; cancelling is not safe once it has been permitted."""
+    async def execute(
+        self, action: Action, permit: Callable[[], str | None], early: Callable[[], str | None] | None = None
+    ) -> str:
+        """Carry *action* to the exchange and return the venue id; cancelling is not safe once it has been permitted.
+
+        *early* is not asked: there is no connection here that it could save.
+        """
         await self._fly()
         if (reason := permit()) is not None:
             raise Withheld(reason)

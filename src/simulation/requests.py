@@ -94,7 +94,9 @@ class Requests(Link):
             views = [view for view in views if view.time <= self._world.now() - late.strength * SEC]
         return [self._told(translate(view, 0)) for view in views if view.time >= since]
 
-    async def execute(self, action: Action, permit: Callable[[], str | None]) -> str:
+    async def execute(
+        self, action: Action, permit: Callable[[], str | None], early: Callable[[], str | None] | None = None
+    ) -> str:
         self._plant("execute")
         verb = "cancel" if isinstance(action, Cancel) else "replace" if isinstance(action, Replace) else "place"
         return await self._post(verb, lambda: self._done(action), action=action, permit=permit)

@@ -78,10 +78,11 @@ class Venue(Protocol):
         """Yield the private facts of one connection; balance, positions and open orders come first."""
         ...
 
-    async def execute(self, action: Action, permit: Permit) -> str:
+    async def execute(self, action: Action, permit: Permit, early: Permit | None = None) -> str:
         """Do *action*; return the venue's id of the order ("" when it gives none).
 
-        Raises ``Withheld`` when *permit*, asked just before the request is written, answers with a reason.
+        Raises ``Withheld`` when *permit*, asked once, just before the request is written, answers with a reason; or
+        *early*, which may be asked before and saves the way to that last gate.
         """
         ...
 

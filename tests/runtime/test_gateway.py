@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from src.engine.market import SEC
@@ -148,7 +148,7 @@ async def test_a_venue_that_never_answers_is_unanswered_after_the_gateways_own_t
     """An adapter that hangs is left after 6 s; a timeout is no refusal."""
     async with desk() as d:
 
-        async def hang(_action: Action, permit: Callable[[], str | None]) -> str:
+        async def hang(_action: Action, permit: Permit, _early: Permit | None = None) -> str:
             assert permit() is None
             await asyncio.sleep(3600)
             return ""

@@ -398,7 +398,7 @@ async def test_what_lands_while_the_bot_leaves_is_cancelled_too(monkeypatch: pyt
         house = s.house()
         execute = s.venue.execute
 
-        async def slow(action: Any, permit: Callable[[], str | None]) -> str:
+        async def slow(action: Any, permit: Callable[[], str | None], _: Any) -> str:
             assert permit() is None
             await asyncio.sleep(3.0)
             return await execute(action, lambda: None)
@@ -443,7 +443,7 @@ async def test_a_request_that_hangs_does_not_hold_up_the_exit(monkeypatch: pytes
         async with living(house) as life:
             await s.until(s.quoted)
 
-            async def hang(_action: Any, permit: Callable[[], str | None]) -> str:
+            async def hang(_action: Any, permit: Callable[[], str | None], _: Any) -> str:
                 assert permit() is None
                 await asyncio.sleep(3600)
                 return ""

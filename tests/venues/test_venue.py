@@ -374,8 +374,8 @@ async def test_the_gate_is_asked_after_signing():
                 return sign(*arguments)
 
         venue._signer = Watched()
-        await venue.execute(PLACE, lambda: events.append("asked"))
-    assert events == ["signed off the loop", "asked"]
+        await venue.execute(PLACE, lambda: events.append("asked last"), lambda: events.append("asked early"))
+    assert events == ["signed off the loop", "asked early", "asked last"]
 
 
 async def test_an_order_before_rules_and_fees_are_known_is_withheld():

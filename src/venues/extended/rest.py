@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
-from src.model.errors import ConfigError, Halt, Malformed, Rejected, Throttled, Unanswered
+from src.model.errors import ConfigError, Halt, Malformed, Rejected, Throttled, Unanswered, Withheld
 from src.venues.extended.signing import Credentials
 from src.venues.extended.values import clean, decode
+from src.venues.protocol import Permit
 
 USER_AGENT = "extended-mm-bot"  # the venue refuses requests without one
 _TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
@@ -81,6 +84,7 @@ class Rest:
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_last_gates()],
         )
 
     async def close(self) -> None:
@@ -97,8 +101,11 @@ class Rest:
         except _Absent:
             return None
 
-    async def post(self, path: str, query: Query = (), *, body: bytes = b"") -> Answer:
-        return await self._call("POST", path, query, body=body)
+    async def post(self, path: str, query: Query = (), *, body: bytes = b"", permit: Permit | None = None) -> Answer:
+        """*permit*, which needs a *body*, is asked once, when a connection is there and nothing is written yet. Raises
+        ``Withheld`` when it gives a reason.
+        """
+        return await self._call("POST", path, query, body=body, permit=permit)
 
     async def delete(self, path: str, query: Query) -> Answer:
         return await self._call("DELETE", path, query)
@@ -116,20 +123,30 @@ class Rest:
         body: bytes = b"",
         private: bool = True,
         empty_is_done: bool = False,
+        permit: Permit | None = None,
     ) -> Answer:
         if self._http is None:
             raise Unanswered("the connection to the venue is not open")
+        gate = _Gate(permit)
         headers = self._headers(private)
         if body:
             headers["Content-Type"] = "application/json"
         try:
             async with self._http.request(
-                method, self._base + path, params=query, data=body or None, headers=headers, allow_redirects=False
+                method,
+                self._base + path,
+                params=query,
+                data=body or None,
+                headers=headers,
+                allow_redirects=False,
+                trace_request_ctx=gate,
             ) as response:
                 content = await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            gate.check()
             # Only the kind: these errors carry the request, and the request carries the key.
             raise Unanswered(f"{method} {path}: {type(error).__name__}") from None
+        gate.check()
         if empty_is_done and not content and 200 <= response.status < 300:
             return Answer(None)
         return _meaning(f"{method} {path}", response.status, response.headers, content)
@@ -143,6 +160,47 @@ class Rest:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a connection with a key is never pickled or copied")
+
+
+class _Gate:
+    """The last gate of one request: asks *permit* in the instant in which its first byte would be written."""
+
+    __slots__ = ("_permit", "_stop")
+
+    def __init__(self, permit: Permit | None) -> None:
+        self._permit = permit
+        self._stop: BaseException | None = None
+
+    def ask(self) -> None:
+        """Raise ``Withheld`` when the request must not leave; whatever is raised here is remembered."""
+        with ExitStack() as watch:
+            watch.push(self._remember)
+            if self._permit is not None and (reason := self._permit()) is not None:
+                raise Withheld(reason)
+
+    def _remember(self, _: object, stop: BaseException | None, __: object) -> None:
+        self._stop = stop
+
+    def check(self) -> None:
+        """Raise what has stopped the request, in place of what aiohttp made of it: nothing was written then."""
+        if self._stop is not None:
+            raise self._stop from None
+
+
+def _last_gates() -> aiohttp.TraceConfig:
+    """Let every request with a body ask its gate.
+
+    A connection may have to be made first, which takes seconds. When it is there, aiohttp holds the headers back to
+    write them with the first part of the body; the signal that a part is "sent" comes just before, with no await
+    between. It ends the connection when the gate stays closed.
+    """
+
+    async def ask(_: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestChunkSentParams) -> None:
+        context.trace_request_ctx.ask()
+
+    traces = aiohttp.TraceConfig()
+    traces.on_request_chunk_sent.append(ask)
+    return traces
 
 
 class _Absent(Rejected):

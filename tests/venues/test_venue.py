@@ -18,7 +18,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from src.model.actions import Cancel, Place, Replace, Side
-from src.model.errors import ConfigError, Disconnected, Halt, Rejected, Unanswered, Withheld
+from src.model.errors import ConfigError, Disconnected, Halt, Malformed, Rejected, Unanswered, Withheld
 from src.model.facts import BookSnapshot, FundingRate, IndexPrice, MarkPrice, OrderUpdate, VenueState
 from src.model.instrument import Fees
 from src.venues.extended.venue import MAINNET, TESTNET, Endpoints, ExtendedVenue
@@ -233,6 +233,50 @@ async def test_positions_are_the_open_ones():
             await venue.positions()
     async with at_home({"GET /user/positions": answer_null}, ready=False) as (venue, _):
         assert await venue.positions() == []
+
+
+async def test_a_row_of_a_market_we_do_not_trade_stops_nothing():
+    """Dust of ETH off its grid of 0.001, or of no side, is left out; dust of BTC makes the answer unusable."""
+    ours = {"market": "BTC-USD", "side": "SHORT", "size": "0.1"}
+    dust = {"market": "ETH-USD", "side": "LONG", "size": "0.00037"}
+    async with at_home({"GET /user/positions": [dust, ours, dust | {"side": "?"}]}) as (venue, server):
+        assert [(row.market, row.size) for row in await venue.positions()] == [("BTC-USD", -10_000)]
+        server.answers["GET /user/positions"] = [dust, ours | {"size": "0.0000037"}]
+        with pytest.raises(Unanswered, match="multiple"):
+            await venue.positions()
+
+
+async def test_an_order_of_a_market_we_do_not_trade_is_open_whatever_its_size():
+    """Off the grid it is told all the same, for the account is not empty; one of no side is left out."""
+    other = order(id=8, market="ETH-USD", price="3000.1", qty="0.50037")
+    async with at_home({"GET /user/orders": [other, order(), other | {"side": "?"}]}) as (venue, server):
+        assert [(row.market, row.venue_id) for row in await venue.open_orders()] == [("BTC-USD", "7"), ("ETH-USD", "8")]
+        server.answers["GET /user/orders"] = [other, order(qty="0.0000037")]
+        with pytest.raises(Unanswered, match="multiple"):
+            await venue.open_orders()
+
+
+async def test_who_trades_nothing_must_be_able_to_read_every_open_order():
+    """A guard says that none is open: an odd size does not hinder it, a row that nobody understands does."""
+    other = order(id=8, market="ETH-USD", price="3000.1", qty="0.50037")
+    async with at_home({"GET /user/orders": [other]}, ready=False) as (venue, server):
+        assert [row.venue_id for row in await venue.open_orders()] == ["8"]
+        server.answers["GET /user/orders"] = [other | {"side": "?"}]
+        with pytest.raises(Unanswered, match="side"):
+            await venue.open_orders()
+
+
+async def test_the_account_stream_reads_only_rows_of_markets_we_trade():
+    """Odd rows of ETH, then a good position of BTC; an odd one of BTC ends the stream."""
+    dust = {"market": "ETH-USD", "side": "LONG", "size": "0.00037"}
+    odd = {"positions": [dust], "orders": [order(market="ETH-USD", qty="0.00037")], "trades": [{"market": "ETH-USD"}]}
+    ours = {"market": "BTC-USD", "side": "LONG", "size": "0.1"}
+    told = [odd, {"positions": [dust, ours]}, {"positions": [ours | {"size": "0.0000037"}]}]
+    messages = [{"type": "SNAPSHOT", "data": data, "ts": 1, "seq": number} for number, data in enumerate(told, 1)]
+    async with at_home(streams={"/account": messages}) as (venue, _), aclosing(venue.account()) as facts:
+        assert getattr(await anext(facts), "market", "") == "BTC-USD"
+        with pytest.raises(Malformed, match="multiple"):
+            await anext(facts)
 
 
 async def answer_null(_: web.Request) -> web.Response:

@@ -107,6 +107,7 @@ class ExtendedVenue:
         self._order_fees = dict(order_fees or {})
         self._known_fees: dict[str, Fees] = {}
         self._listings: dict[str, rules.Listing] = {}
+        self._traded: frozenset[str] = frozenset()  # what ``instruments`` was asked for
         self._grid_epoch = 0  # counts changes of any market's tick or lot: no stream outlives one
 
     async def open(self) -> None:
@@ -154,6 +155,7 @@ class ExtendedVenue:
         return answer.date + 0.5 - (before + self._now()) / 2 / _SECOND
 
     async def instruments(self, markets: Sequence[str]) -> dict[str, Instrument]:
+        self._traded |= frozenset(markets)
         unreadable = await self._load_listings()
         for market in markets:
             if market in unreadable:
@@ -191,11 +193,21 @@ class ExtendedVenue:
             return wire.balance(answer.data, self._now())
 
     async def positions(self) -> list[Position]:
-        positions = await self._rows("/user/positions", wire.position)
+        """Of the markets we trade; of all, as long as ``instruments`` has named none."""
+        data = await self._rows("/user/positions")
+        positions = _complete(wire.rows(data, wire.position, self._ours(), self._now()))
         return [position for position in positions if position.size]
 
     async def open_orders(self) -> list[OrderUpdate]:
-        return await self._rows("/user/orders", wire.order)
+        """Of the whole account, for whoever wants it empty must see them all. Who trades is not stopped by a row of
+        another market that cannot be read.
+        """
+        data = await self._rows("/user/orders")
+        others = {market: listing for market, listing in self._listings.items() if market not in self._traded}
+        ours = {market: listing for market, listing in self._listings.items() if market in self._traded}
+        orders, complaint = wire.rows(data, wire.order, ours, self._now())
+        elsewhere, other = wire.rows(data, wire.order_elsewhere, others, self._now())
+        return _complete((orders + elsewhere, complaint or ("" if self._traded else other)))
 
     async def find_order(self, market: str, order_id: str) -> OrderUpdate | None:
         listing = await self._listing(market)
@@ -235,7 +247,7 @@ class ExtendedVenue:
         def read(frame: bytes) -> wire.Frame:
             if not self._listings:
                 raise Disconnected("the rules of the markets have not been read yet")
-            return wire.read_account(frame, self._listings, self._now())
+            return wire.read_account(frame, self._ours(), self._now())
 
         if self._credentials is None:
             raise Halt("EXTENDED_API_KEY is not set, and this needs an account")
@@ -324,11 +336,17 @@ class ExtendedVenue:
             raise Rejected("1001", f"{market} is not listed")
         return self._listings[market]
 
-    async def _rows(self, path: str, read: Callable[[Row, rules.Listing, int], F]) -> list[F]:
+    def _ours(self) -> dict[str, rules.Listing]:
+        """Return the rules of the markets we trade; of all, as long as ``instruments`` has named none."""
+        if not self._traded:
+            return self._listings
+        return {market: listing for market, listing in self._listings.items() if market in self._traded}
+
+    async def _rows(self, path: str) -> Any:
+        """Return the rows at *path*; the rules that they are read by are there."""
         if not self._listings:
             await self._load_listings()
-        answer = await self._rest.get(path)
-        return _complete(wire.rows(answer.data, read, self._listings, self._now()))
+        return (await self._rest.get(path)).data
 
     async def _history(
         self,

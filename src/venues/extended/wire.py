@@ -8,6 +8,7 @@ ignored, null lists are empty, and one row that cannot be read never costs the o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
@@ -146,7 +147,8 @@ def read_price(frame: bytes, listing: Listing, now: int) -> Frame:
 def read_account(frame: bytes, listings: Mapping[str, Listing], now: int) -> Frame:
     """Read one message of ``/account``; it may bundle several kinds. Facts come as fills, orders, positions, balance.
 
-    Rows of a market that is not among *listings* (spot, or one we cannot trade) concern nobody here and are left out.
+    Rows of a market that is not among *listings* (spot, or one we do not trade) concern nobody here and are left out,
+    whatever is in them.
     """
     message = _envelope(frame)
     data = as_row(message.get("data") or {})
@@ -184,9 +186,18 @@ def rows(
 
 def order(row: Row, listing: Listing, now: int) -> OrderUpdate:
     """Read one order (stream or REST). A status we do not know is OTHER; a TP/SL order has no price and gets 0."""
+    return _order(row, listing, now, listing.sizes.exact)
+
+
+def order_elsewhere(row: Row, listing: Listing, now: int) -> OrderUpdate:
+    """Read an order of a market we do not trade. That it is open is all that matters: its size may lie off the grid."""
+    return _order(row, listing, now, listing.sizes.nearest)
+
+
+def _order(row: Row, listing: Listing, now: int, lots: Callable[[Decimal], int]) -> OrderUpdate:
     reason = clean(row.get("statusReason") or "")
     price = listing.prices.nearest(decimal(row.get("price") or 0))
-    size, filled = (listing.sizes.exact(decimal(row.get(key) or 0)) for key in ("qty", "filledQty"))
+    size, filled = (lots(decimal(row.get(key) or 0)) for key in ("qty", "filledQty"))
     if min(price, size, filled) < 0:  # what counts in the limits must not subtract from them
         raise Malformed(f"an order of {size} lots at {price}, {filled} filled")
     return OrderUpdate(

@@ -14,8 +14,8 @@ from src.model.errors import Halt
 def lock_account(account: str, folder: Path | None = None) -> FileLock:
     """Take the machine-wide lock of *account* (its venue's address and API key) and return it.
 
-    Raises ``Halt`` when another process holds it. The operating system frees the lock when the process ends, however it
-    ends. Only a hash appears in the name.
+    Raises ``Halt`` when another process holds it, or when its file cannot be opened. The operating system frees the
+    lock when the process ends, however it ends. Only a hash appears in the name.
     """
     digest = hashlib.sha256(account.encode()).hexdigest()[:16]
     path = (folder or Path(tempfile.gettempdir())) / f"extended-mm-bot-{digest}.lock"
@@ -27,4 +27,9 @@ def lock_account(account: str, folder: Path | None = None) -> FileLock:
             f"another bot already trades this account (lock {path}); one process per sub-account, because the venue's "
             "dead-man timer is shared by the whole account"
         ) from held
+    except OSError as error:  # most likely the file of another user, which may be held at this very moment
+        raise Halt(
+            f"the lock file {path} cannot be opened ({error.strerror}); without it nothing keeps a second bot off this "
+            "account: if it belongs to another user, make sure that no bot of theirs trades the account, then delete it"
+        ) from error
     return lock

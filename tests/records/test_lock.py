@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 
@@ -44,3 +46,24 @@ def test_the_key_does_not_show_in_the_name(tmp_path):
 
     assert 1 == len(names)
     assert "canary" not in names[0]
+
+
+@pytest.mark.parametrize("state", ["read-only", "a folder"])
+def test_a_lock_file_that_cannot_be_opened_is_one_clear_sentence(state, tmp_path):
+    """As after a run under another name: which file, what is wrong with it, and what to do."""
+    lock = lock_account("key", tmp_path)
+    lock.release()
+    (path,) = tmp_path.iterdir()
+    if state == "read-only":
+        if os.geteuid() == 0:
+            pytest.skip("nothing is forbidden to root")
+        path.chmod(0o444)
+    else:
+        path.unlink()
+        path.mkdir()
+
+    with pytest.raises(Halt) as halt:
+        lock_account("key", tmp_path)
+
+    assert str(path) in str(halt.value)
+    assert re.search(r"\((Permission denied|Is a directory)\).* delete it$", str(halt.value))

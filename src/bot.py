@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return say(str(end), DONE)
     except Halt as halt:
         return say(str(halt), FAILED)
+    except BrokenPipeError:  # whoever read what is printed has gone, as `| head` does; a run that trades does not mind
+        return FAILED
     except KeyboardInterrupt:  # a run that trades hears of Ctrl-C in its loop
         return say("interrupted by Ctrl-C", INTERRUPTED)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +28,14 @@ def test_an_early_end_is_no_failure_and_a_refused_start_is(
     monkeypatch.setattr(verb, "run", ended)
     assert bot.main(["--config", str(SHIPPED)]) == code
     assert capsys.readouterr().err == f"{end}\n"
+
+
+def test_a_reader_that_has_gone_ends_it_without_a_traceback():
+    """`simulate | head`: the pipe is closed before anything is printed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-B", "-m", "src.bot", "simulate", "--hours", "0.002"]
+    done = subprocess.run(command, cwd=SHIPPED.parent, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr

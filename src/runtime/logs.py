@@ -56,7 +56,11 @@ class _Clean(logging.Filter):
         self._redactor = redactor
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self._redactor.text(record.getMessage()), ()
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # a library's arguments that do not fit its text must not raise into its code
+            message = f"{record.msg} {record.args}"
+        record.msg, record.args = self._redactor.text(message), ()
         if record.exc_info:
             # A formatter prints the text that is there, and would else write the exception as it is.
             record.exc_text = self._redactor.text(logging.Formatter().formatException(record.exc_info))

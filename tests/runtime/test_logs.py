@@ -166,6 +166,13 @@ def test_what_is_too_short_to_be_a_secret_is_left_alone():
     assert Redactor(["", "BTC-U"]).text("BTC-USD") == "BTC-USD"
 
 
+def test_arguments_that_do_not_fit_raise_nothing_into_a_librarys_code(logged: Logged):
+    """Too many for its text: the line shows both, and keeps the secret."""
+    logged.configure()
+    logging.getLogger("aiohttp.client").warning("lost after %d s", "soon", KEY)
+    assert logged.file() == "lost after %d s ('soon', '***')\n"
+
+
 def test_libraries_may_not_chat(logged: Logged):
     """At our level DEBUG websockets still says nothing below INFO, for its DEBUG lines hold request headers."""
     logged.configure(level="DEBUG")

@@ -169,7 +169,7 @@ def test_what_is_too_short_to_be_a_secret_is_left_alone():
 def test_arguments_that_do_not_fit_raise_nothing_into_a_librarys_code(logged: Logged):
     """Too many for its text: the line shows both, and keeps the secret."""
     logged.configure()
-    logging.getLogger("aiohttp.client").warning("lost after %d s", "soon", KEY)
+    logging.getLogger("aiohttp.client").warning("lost after %d s", "soon", KEY)  # noqa: PLE1205
     assert logged.file() == "lost after %d s ('soon', '***')\n"
 
 

@@ -228,9 +228,13 @@ class Account:
         now = self._clock.now()
         if now - self._rules_read < RULES_EVERY:
             return
-        self._rules_read = now
         await self._rate.take(Priority.QUERY, self._polling)
         told = await self._venue.instruments(list(self._traders))
+        # Heard before anything else may fail: from here on the venue reads and signs by these rules.
+        for name, rules in told.items():
+            market = self._traders[name].market
+            if rules != market.instrument:
+                self.hear(Rules(time=self._clock.now(), market=name, instrument=rules, fees=market.fees))
         await self._rate.take(Priority.QUERY, self._polling)
         rates = await self._venue.fees(list(self._traders))
         for name, rules in told.items():
@@ -239,8 +243,8 @@ class Account:
             if fees != market.fees:
                 log.warning("fee rates changed", market=name, maker=str(fees.maker), taker=str(fees.taker))
                 self._venue.agree_fees({name: fees})  # else every order would be refused for offering too little
-            if (rules, fees) != (market.instrument, market.fees):
                 self.hear(Rules(time=self._clock.now(), market=name, instrument=rules, fees=fees))
+        self._rules_read = now
 
     def _in_force(self, told: Fees) -> Fees:
         maker, taker = self._fees_fixed

@@ -13,7 +13,7 @@ from src.engine.risk import TradingState
 from src.model.actions import OrderState, Side
 from src.model.errors import Throttled, Unanswered
 from src.model.facts import Balance, Fill, FundingPaid, Position, Stream, StreamDown, StreamUp
-from src.model.instrument import Instrument
+from src.model.instrument import Fees, Instrument
 from src.runtime.account import complete
 from tests.runtime.builders import ACCOUNT, BTC, ETH, agrees, living, market_of, scene, virtual, working
 from tests.virtual_time import virtual_now
@@ -233,6 +233,50 @@ async def test_a_new_price_step_halts_because_nothing_can_be_carried_over(monkey
             assert house.desk is not None
             assert "changed the price or size step" in house.desk.reason
             await s.until(lambda: not s.open(), within=2)
+
+
+@virtual
+async def test_a_new_price_step_is_heard_although_the_fees_cannot_be_read(monkeypatch: pytest.MonkeyPatch):
+    """From here on the venue counts in the new step: HALTED at the first reading, with the fees unanswered for ever."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            rules = s.exchange.listing(BTC).instrument
+
+            async def finer(_names: object) -> dict[str, Instrument]:
+                return {BTC: msgspec.structs.replace(rules, tick=Decimal("0.1"))}
+
+            async def silent(_names: object) -> dict[str, Fees]:
+                raise Unanswered("timeout")
+
+            monkeypatch.setattr(s.venue, "instruments", finer)
+            monkeypatch.setattr(s.venue, "fees", silent)
+            await s.until(lambda: house.desk and house.desk.state is TradingState.HALTED, within=75)
+            assert house.desk is not None
+            assert "changed the price or size step" in house.desk.reason
+            await s.until(lambda: not s.open(), within=2)
+
+
+@virtual
+async def test_rules_that_were_not_read_are_asked_for_at_the_next_turn(monkeypatch: pytest.MonkeyPatch):
+    """The venue is silent on the rules at 60 s: they are asked for again each 10 s, not after another minute."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            asked: list[int] = []
+
+            async def silent(_names: object) -> dict[str, Instrument]:
+                asked.append(virtual_now())
+                raise Unanswered("timeout")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(s.venue, "instruments", silent)
+                await s.until(lambda: len(asked) == 3, within=100)
+            assert asked[2] - asked[0] < 25 * SEC
+            s.exchange.set_status(BTC, "REDUCE_ONLY")
+            await s.until(lambda: not s.open(), within=15)
 
 
 @virtual

@@ -432,6 +432,20 @@ async def test_an_order_before_rules_and_fees_are_known_is_withheld():
             await venue.execute(PLACE, let_go)
 
 
+async def test_after_a_change_of_step_nothing_is_signed_but_cancels_go():
+    """Tick $1 becomes $10: 84,000 ticks would be signed as 840,000 USD. Not even the old tick back helps."""
+    async with at_home({"DELETE /user/order": True}) as (venue, server):
+        for changed in (market(tick="10"), market(lot="0.0001"), market()):
+            server.answers["GET /info/markets"] = [changed, market("ETH-USD", "0.1", "0.001")]
+            await venue.instruments(["BTC-USD"])
+            for action in (PLACE, REPLACE):
+                with pytest.raises(Withheld, match="the price or size step of BTC-USD changed; restart"):
+                    await venue.execute(action, let_go)
+        await venue.execute(Cancel(market="BTC-USD", order_id="run-1"), let_go)
+        assert len(server.requests("DELETE /user/order")) == 1
+        assert server.requests("POST /user/order") == []
+
+
 async def test_order_fees_given_at_start_overrule_those_of_the_venue():
     """The signed maximum is then ours."""
     async with exchange(HOME | {"POST /user/order": {"id": 1}}) as server:

@@ -109,6 +109,7 @@ class ExtendedVenue:
         self._listings: dict[str, rules.Listing] = {}
         self._traded: frozenset[str] = frozenset()  # what ``instruments`` was asked for
         self._grid_epoch = 0  # counts changes of any market's tick or lot: no stream outlives one
+        self._resized: set[str] = set()  # markets whose tick or lot is not what it was when first read
 
     async def open(self) -> None:
         await self._rest.open()
@@ -304,6 +305,9 @@ class ExtendedVenue:
         fees = self._order_fees.get(action.market) or self._known_fees.get(action.market)
         if self._signer is None:
             raise Withheld("no credentials are configured")
+        if action.market in self._resized:
+            # Whoever decided this may still count in the old steps: signed in the new, it could be any size.
+            raise Withheld(f"the price or size step of {action.market} changed; restart")
         if listing is None or fees is None:
             raise Withheld(f"the rules or fees of {action.market} have not been read yet")
         sign = partial(self._signer.order_body, action, listing, fees, self._nonces())
@@ -320,6 +324,7 @@ class ExtendedVenue:
             old, new = self._listings[market], listings[market]
             if (old.instrument.tick, old.instrument.lot) != (new.instrument.tick, new.instrument.lot):
                 self._grid_epoch += 1
+                self._resized.add(market)
         self._listings = listings
         return unreadable
 

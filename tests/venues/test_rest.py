@@ -71,6 +71,26 @@ async def test_an_error_inside_a_200_is_a_no_too():
             await rest.delete("/x", [])
 
 
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 422, 1000, 1134, "1140", 1999, 10501, "NOT_FOUND"])
+async def test_the_codes_of_the_documentation_are_refusals(code: int | str):
+    """General ones, the venue's own from 1000 to 1999, one of five digits, and one word."""
+    async with connected({"POST /x": answering(no(code))}) as (rest, _):
+        with pytest.raises(Rejected) as refusal:
+            await rest.post("/x", body=b"{}")
+    assert refusal.value.code == str(code)
+
+
+@pytest.mark.parametrize(
+    "code", [500, 503, 504, 408, 0, -1123, 999, 2000, 11340, 1134.5, True, None, "", "UNAVAILABLE", "١١٣٤", [1134]]
+)
+@pytest.mark.parametrize("status", [200, 400, 404])
+async def test_an_error_with_any_other_code_is_unanswered(code: Any, status: int):
+    """A gateway's 504 in an envelope is no word on the order, which may live: it is asked about."""
+    async with connected({"POST /x": answering(no(code, "upstream", status))}) as (rest, _):
+        with pytest.raises(Unanswered, match="upstream"):
+            await rest.post("/x", body=b"{}")
+
+
 @pytest.mark.parametrize(
     "response",
     [
@@ -190,11 +210,12 @@ async def test_absence_is_believed_only_in_the_venues_own_words():
 
 async def test_venue_sentences_cannot_drive_a_terminal():
     """Escapes are taken out and the length is capped."""
-    async with connected({"POST /x": answering(no("\x1b[31m1", "\x1b[2J" + "x" * 9_000))}) as (rest, _):
-        with pytest.raises(Rejected) as refusal:
-            await rest.post("/x")
-    assert "\x1b" not in str(refusal.value)
-    assert len(str(refusal.value)) < 300
+    for code in (1123, "\x1b[31m1"):
+        async with connected({"POST /x": answering(no(code, "\x1b[2J" + "x" * 9_000))}) as (rest, _):
+            with pytest.raises((Rejected, Unanswered)) as failure:
+                await rest.post("/x")
+        assert "\x1b" not in str(failure.value)
+        assert len(str(failure.value)) < 300
 
 
 async def test_patch_may_answer_with_nothing_but_post_may_not():

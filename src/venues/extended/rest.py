@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from email.utils import parsedate_to_datetime
@@ -24,6 +25,8 @@ _MOST_BYTES = 16 * 2**20
 _MOST_WAIT_SECONDS = 600
 _LONGEST_DATE = 64
 _UNHANDLED_ERROR = "1006"  # the venue's own "something broke": the request may have been done
+# The codes by which the venue refuses. Any other may come from what stands before it, or hide a request that was done.
+_REFUSAL = re.compile(r"1\d{3}|10501|40[0134]|422|NOT_FOUND", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Query = Sequence[tuple[str, str]]
@@ -232,10 +235,10 @@ def _meaning(request: str, status: int, headers: Mapping[str, str], content: byt
     if status < 300 and word == "OK":
         return Answer(envelope.get("data"), _cursor(envelope), _date(headers.get("Date", "")))
     code, reason = _error(content)
-    if word != "ERROR" or code in ("", _UNHANDLED_ERROR):
-        raise Unanswered(f"{request}: HTTP {status}, code {code or 'none'}, {reason or 'no reason given'}")
-    if code == "429":
+    if word == "ERROR" and code == "429":
         raise Throttled(1.0)
+    if word != "ERROR" or code == _UNHANDLED_ERROR or not _REFUSAL.fullmatch(code):
+        raise Unanswered(f"{request}: HTTP {status}, code {code or 'none'}, {reason or 'no reason given'}")
     raise (_Absent if status == 404 else Rejected)(code, reason)
 
 

@@ -36,7 +36,10 @@ class Venue(Protocol):
         ...
 
     async def instruments(self, markets: Sequence[str]) -> dict[str, Instrument]:
-        """Return the rules of *markets*; a market the venue does not list is missing from the answer."""
+        """Return the rules of *markets*; a market the venue does not list is missing from the answer.
+
+        One that it listed before, and now not or not readably, is as it was, but inactive.
+        """
         ...
 
     async def market_names(self) -> list[str]: ...

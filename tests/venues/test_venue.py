@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from src.model.actions import Cancel, Place, Replace, Side
 from src.model.errors import ConfigError, Disconnected, Halt, Malformed, Rejected, Unanswered, Withheld
-from src.model.facts import BookSnapshot, FundingRate, IndexPrice, MarkPrice, OrderUpdate, VenueState
+from src.model.facts import BookSnapshot, Fill, FundingRate, IndexPrice, MarkPrice, OrderUpdate, Position, VenueState
 from src.model.instrument import Fees
 from src.venues.extended.venue import MAINNET, TESTNET, Endpoints, ExtendedVenue
 from src.venues.protocol import Venue
@@ -192,6 +192,58 @@ async def test_instruments_leave_out_what_is_not_listed_and_complain_of_what_can
             await venue.instruments(["BAD-USD"])
 
 
+@pytest.mark.parametrize("now", [[market(lot="0")], []])
+async def test_a_market_that_can_no_longer_be_read_keeps_its_orders_fills_and_position(now: list[dict[str, Any]]):
+    """Its row turns unreadable, or is gone: what we hold there goes on being read, nothing is placed, cancels go."""
+    others = [market("ETH-USD", "0.1", "0.001")]
+    execution = trade(1, 1_790_000_000_000)
+    held = {"market": "BTC-USD", "side": "LONG", "size": "0.001"}
+    answers = {
+        "DELETE /user/order": True,
+        "GET /user/orders": [order()],
+        "GET /user/orders/external/run-1": [order()],
+        "GET /user/positions": [held],
+        "GET /user/trades": [execution],
+        "POST /user/order": {"id": 1},
+    }
+    data = {"orders": [order()], "trades": [execution], "positions": [held]}
+    streams = {"/account": [{"type": "ORDER", "data": data, "ts": 1, "seq": 1}]}
+    async with at_home(answers, streams) as (venue, server):
+        server.answers["GET /info/markets"] = [*now, *others]
+        told = await venue.instruments(["BTC-USD", "ETH-USD"])
+        assert {name: rules.active for name, rules in told.items()} == {"BTC-USD": False, "ETH-USD": True}
+        assert await venue.market_names() == ["ETH-USD"]
+        assert [row.size for row in await venue.open_orders()] == [100]
+        assert [row.size for row in await venue.positions()] == [100]
+        assert [row.size for row in await venue.fills("BTC-USD", 0)] == [100]
+        assert await venue.find_order("BTC-USD", "run-1") is not None
+        async with aclosing(venue.account()) as facts:
+            assert [type(await anext(facts)) for _ in range(3)] == [Fill, OrderUpdate, Position]
+        with pytest.raises(Withheld, match="the rules of BTC-USD cannot be read"):
+            await venue.execute(PLACE, let_go)
+        await venue.execute(Cancel(market="BTC-USD", order_id="run-1"), let_go)
+        server.answers["GET /info/markets"] = [market(), *others]
+        assert (await venue.instruments(["BTC-USD"]))["BTC-USD"].active
+        assert await venue.execute(PLACE, let_go) == "1"
+
+
+async def test_a_step_that_changed_while_a_market_could_not_be_read_is_noticed():
+    """Gone for a minute, back with a tick of $10 instead of $1."""
+    async with at_home() as (venue, server):
+        for now in ([], [market(tick="10")]):
+            server.answers["GET /info/markets"] = now
+            await venue.instruments(["BTC-USD"])
+        with pytest.raises(Withheld, match="step of BTC-USD changed"):
+            await venue.execute(PLACE, let_go)
+
+
+async def test_a_changed_step_is_told_although_another_market_cannot_be_read():
+    """Else nobody would hear of it for as long as that lasts."""
+    async with at_home() as (venue, server):
+        server.answers["GET /info/markets"] = [market(tick="10"), market("ETH-USD", lot="0")]
+        assert (await venue.instruments(["BTC-USD", "ETH-USD"]))["BTC-USD"].tick == 10
+
+
 async def test_fees_come_by_market():
     """A market without a row is missing from the answer."""
     async with at_home(ready=False) as (venue, server):
@@ -291,6 +343,19 @@ async def test_open_orders_are_all_of_the_account():
             ("BTC-USD", 84_000, 100),
             ("ETH-USD", 30_001, 500),
         ]
+
+
+async def test_no_order_is_passed_over_because_the_rules_of_its_market_cannot_be_read():
+    """Else the guard would say that none is open. Spot and markets that nobody lists are not ours."""
+    listed = [*HOME["GET /info/markets"], market("BAD-USD", lot="0"), market("BTC-SPOT", type="SPOT")]
+    answers = {"GET /info/markets": listed, "GET /user/orders": [order(market="BTC-SPOT"), order(market="X-USD")]}
+    async with at_home(answers, ready=False) as (venue, server):
+        assert await venue.open_orders() == []
+        server.answers["GET /user/orders"] = [order(market="BAD-USD")]
+        with pytest.raises(Unanswered, match="the rules of BAD-USD cannot be read"):
+            await venue.open_orders()
+        with pytest.raises(Unanswered, match="the rules of BAD-USD cannot be read"):
+            await venue.find_order("BAD-USD", "run-1")
 
 
 async def test_an_order_is_found_by_our_id_or_definitely_not():

@@ -471,6 +471,16 @@ def test_rows_of_markets_that_are_not_perpetuals_here_are_nobodys():
     assert (read.facts, read.complaint) == ([], "")
 
 
+def test_a_row_of_a_market_whose_rules_cannot_be_read_is_complained_about_where_it_counts():
+    """The readable row arrives all the same."""
+    rows = [{"market": name, "id": 1, "side": "BUY", "status": "NEW"} for name in ("BAD-USD", "BTC-USD", "XVS-SPOT")]
+    orders, complaint = wire.rows(rows, wire.order, ALL, NOW, {"BAD-USD"})
+    assert ([order.market for order in orders], complaint) == (
+        ["BTC-USD"],
+        "order row: the rules of BAD-USD cannot be read",
+    )
+
+
 def test_a_closed_position_is_zero():
     """CLOSED with its last size, or OPENED with size 0 and no side: both are flat."""
     rows = [

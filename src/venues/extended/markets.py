@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
+
+import msgspec
 
 from src.model.errors import Malformed
 from src.model.facts import AnyFact, FundingRate, IndexPrice, MarkPrice
@@ -75,6 +77,11 @@ def listing(row: Row) -> Listing:
         synthetic_resolution=int(base),
         collateral_resolution=int(collateral),
     )
+
+
+def closed(known: Listing) -> Listing:
+    """Return *known* as a market that takes no orders."""
+    return replace(known, instrument=msgspec.structs.replace(known.instrument, active=False))
 
 
 def _amount(rules: Row, key: str) -> Decimal:

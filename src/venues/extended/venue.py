@@ -108,6 +108,7 @@ class ExtendedVenue:
         self._known_fees: dict[str, Fees] = {}
         self._listings: dict[str, rules.Listing] = {}
         self._traded: frozenset[str] = frozenset()  # what ``instruments`` was asked for
+        self._unreadable: dict[str, str] = {}  # by market: what is wrong with its rules as last told
         self._grid_epoch = 0  # counts changes of any market's tick or lot: no stream outlives one
         self._resized: set[str] = set()  # markets whose tick or lot is not what it was when first read
 
@@ -157,10 +158,10 @@ class ExtendedVenue:
 
     async def instruments(self, markets: Sequence[str]) -> dict[str, Instrument]:
         self._traded |= frozenset(markets)
-        unreadable = await self._load_listings()
+        await self._load_listings()
         for market in markets:
-            if market in unreadable:
-                raise Unanswered(f"the rules of {market} cannot be read: {unreadable[market]}")
+            if market not in self._listings:
+                self._check_readable(market)
         return {market: self._listings[market].instrument for market in markets if market in self._listings}
 
     async def market_names(self) -> list[str]:
@@ -201,13 +202,13 @@ class ExtendedVenue:
 
     async def open_orders(self) -> list[OrderUpdate]:
         """Of the whole account, for whoever wants it empty must see them all. Who trades is not stopped by a row of
-        another market that cannot be read.
+        another market that cannot be read; a guard, who trades nothing, must not take such an order for none.
         """
         data = await self._rows("/user/orders")
         others = {market: listing for market, listing in self._listings.items() if market not in self._traded}
         ours = {market: listing for market, listing in self._listings.items() if market in self._traded}
         orders, complaint = wire.rows(data, wire.order, ours, self._now())
-        elsewhere, other = wire.rows(data, wire.order_elsewhere, others, self._now())
+        elsewhere, other = wire.rows(data, wire.order_elsewhere, others, self._now(), self._unreadable)
         return _complete((orders + elsewhere, complaint or ("" if self._traded else other)))
 
     async def find_order(self, market: str, order_id: str) -> OrderUpdate | None:
@@ -308,6 +309,8 @@ class ExtendedVenue:
         if action.market in self._resized:
             # Whoever decided this may still count in the old steps: signed in the new, it could be any size.
             raise Withheld(f"the price or size step of {action.market} changed; restart")
+        if action.market in self._unreadable:
+            raise Withheld(f"the rules of {action.market} cannot be read: {self._unreadable[action.market]}")
         if listing is None or fees is None:
             raise Withheld(f"the rules or fees of {action.market} have not been read yet")
         sign = partial(self._signer.order_body, action, listing, fees, self._nonces())
@@ -315,18 +318,27 @@ class ExtendedVenue:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _load_listings(self) -> dict[str, str]:
-        """Read all markets, for any may appear in account rows; return what was wrong with the unreadable ones."""
+    async def _load_listings(self) -> None:
+        """Read all markets, for any may appear in account rows.
+
+        One that cannot be read any more stays as it was, closed: its fills, orders and position go on being read.
+        """
         answer = await self._rest.get("/info/markets", private=False)
         with _readable("list of markets"):
             listings, unreadable = rules.listings(answer.data)
-        for market in listings.keys() & self._listings.keys():
-            old, new = self._listings[market], listings[market]
-            if (old.instrument.tick, old.instrument.lot) != (new.instrument.tick, new.instrument.lot):
+        for market, old in self._listings.items():
+            new = listings.get(market)
+            if new is None:
+                unreadable.setdefault(market, "it is not listed any more")
+                listings[market] = rules.closed(old)
+            elif (old.instrument.tick, old.instrument.lot) != (new.instrument.tick, new.instrument.lot):
                 self._grid_epoch += 1
                 self._resized.add(market)
-        self._listings = listings
-        return unreadable
+        self._listings, self._unreadable = listings, unreadable
+
+    def _check_readable(self, market: str) -> None:
+        if market in self._unreadable:
+            raise Unanswered(f"the rules of {market} cannot be read: {self._unreadable[market]}")
 
     def _rules(self, market: str) -> rules.Listing:
         listing = self._listings.get(market)
@@ -338,6 +350,7 @@ class ExtendedVenue:
         if market not in self._listings:
             await self._load_listings()
         if market not in self._listings:
+            self._check_readable(market)
             raise Rejected("1001", f"{market} is not listed")
         return self._listings[market]
 

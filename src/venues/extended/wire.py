@@ -7,7 +7,7 @@ ignored, null lists are empty, and one row that cannot be read never costs the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -166,9 +166,16 @@ def read_account(frame: bytes, listings: Mapping[str, Listing], now: int) -> Fra
 
 
 def rows(
-    raw: Any, read: Callable[[Row, Listing, int], F], listings: Mapping[str, Listing], now: int
+    raw: Any,
+    read: Callable[[Row, Listing, int], F],
+    listings: Mapping[str, Listing],
+    now: int,
+    unreadable: Collection[str] = (),
 ) -> tuple[list[F], str]:
-    """Read a list of rows; return the facts, and what was wrong with the first row that could not be read, or ""."""
+    """Read a list of rows; return the facts, and what was wrong with the first row that could not be read, or "".
+
+    A row of an *unreadable* market cannot be read either; one of a market that nobody knows is left out.
+    """
     if raw is not None and not isinstance(raw, list):
         return [], f"{clean(raw, 40)!r} where a list of rows belongs"
     facts: list[F] = []
@@ -176,9 +183,12 @@ def rows(
     for item in raw or ():
         try:
             row = as_row(item)
-            listing = listings.get(str(need(row, "market")))
+            market = str(need(row, "market"))
+            listing = listings.get(market)
             if listing is not None:
                 facts.append(read(row, listing, now))
+            elif market in unreadable:
+                raise Malformed(f"the rules of {market} cannot be read")
         except Malformed as error:
             complaint = complaint or f"{read.__name__} row: {error}"
     return facts, complaint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -237,6 +238,33 @@ async def test_headers_and_queries_are_sent_as_the_venue_wants_them():
     assert public.headers["User-Agent"] == private.headers["User-Agent"] == "extended-mm-bot"
     assert ("X-Api-Key" in public.headers, private.headers["X-Api-Key"]) == (False, API_KEY)
     assert (private.headers["Content-Type"], private.body) == ("application/json", b'{"a":1}')
+
+
+async def test_every_request_says_json_on_the_wire_with_a_body_or_without():
+    """Head and body as a bare socket hears them: an octet-stream, as the library has it, could be refused."""
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", head.lower())
+                heard.append(head + await reader.readexactly(int(length[1]) if length else 0))
+                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"OK"}')
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    async with asyncio.timeout(5), await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        rest = Rest(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", KEYS)
+        await rest.open()
+        await rest.get("/x")
+        await rest.delete("/x", [("externalId", "a")])
+        await rest.post("/user/deadmanswitch", [("countdownTime", "20")])
+        await rest.post("/x", body=b'{"a":1}')
+        await rest.close()
+    assert [re.findall(rb"content-type: (.*)\r", request.lower()) for request in heard] == [[b"application/json"]] * 4
+    assert heard[2].startswith(b"POST /user/deadmanswitch?countdownTime=20 HTTP/1.1\r\n")
+    assert [request.partition(b"\r\n\r\n")[2] for request in heard] == [b"", b"", b"", b'{"a":1}']
 
 
 async def test_requests_share_one_warm_connection():

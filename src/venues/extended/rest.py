@@ -84,7 +84,8 @@ class Rest:
         self._http = aiohttp.ClientSession(
             timeout=_TIMEOUT,
             connector=aiohttp.TCPConnector(keepalive_timeout=_KEEP_ALIVE_SECONDS),
-            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+            # On every request, as the SDK has it: without a word a POST without a body would say octet-stream.
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"},
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[_last_gates()],
@@ -132,8 +133,6 @@ class Rest:
             raise Unanswered("the connection to the venue is not open")
         gate = _Gate(permit)
         headers = self._headers(private)
-        if body:
-            headers["Content-Type"] = "application/json"
         try:
             async with self._http.request(
                 method,

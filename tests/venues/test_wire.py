@@ -216,6 +216,16 @@ def test_an_error_on_the_book_stream_ends_it():
         wire.read_book(b'{"error":"\\u001b[2Jno such market","data":null,"ts":1,"seq":1}', BTC, NOW)
 
 
+def test_a_status_that_is_null_is_no_error():
+    """Of the message, as of its error: a field without a value says nothing."""
+    for more in ({}, {"status": None, "error": None}, {"status": "ok"}):
+        assert wire.read_account(account({"balance": {"balance": "1", "equity": "2"}}, **more), ALL, NOW).facts
+    book_message = json.loads(book(b=[level("84053", "1", "1")])) | {"status": None, "error": None}
+    assert wire.read_book(json.dumps(book_message).encode(), BTC, NOW).facts
+    with pytest.raises(Disconnected, match="ERROR"):
+        wire.read_account(account({}, status="ERROR"), ALL, NOW)
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_book_message_or_an_error_we_name(frame: bytes):
     """Fuzz: nothing but Malformed or Disconnected may come out of a reader."""

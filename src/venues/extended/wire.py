@@ -303,7 +303,7 @@ def funding(row: Row, listing: Listing, now: int) -> FundingPaid:
 def _envelope(frame: bytes) -> Row:
     """Return a stream message. Raises ``Disconnected`` when it is the venue's way of saying that something is wrong."""
     message = as_row(decode(frame))
-    if message.get("error") or str(message.get("status", "OK")).upper() != "OK":
+    if message.get("error") or str(message.get("status") or "OK").upper() != "OK":
         raise Disconnected(f"error message: {clean(message.get('error') or message.get('status'))}")
     return message
 

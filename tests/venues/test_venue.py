@@ -21,6 +21,7 @@ from src.model.actions import Cancel, Place, Replace, Side
 from src.model.errors import ConfigError, Disconnected, Halt, Malformed, Rejected, Unanswered, Withheld
 from src.model.facts import BookSnapshot, Fill, FundingRate, IndexPrice, MarkPrice, OrderUpdate, Position, VenueState
 from src.model.instrument import Fees
+from src.venues.extended import venue as venue_module
 from src.venues.extended.venue import MAINNET, TESTNET, Endpoints, ExtendedVenue
 from src.venues.protocol import Venue
 from tests.venues.loopback import (
@@ -422,6 +423,20 @@ async def test_fills_of_one_millisecond_keep_the_order_of_the_venue():
         fills = await venue.fills("BTC-USD", 0)
         assert len(server.requests("GET /user/trades")) == 2
     assert [fill.trade_id for fill in fills][:3] == ["1", "2", "3"]
+
+
+async def test_a_history_without_end_is_no_answer(monkeypatch: pytest.MonkeyPatch):
+    """After 1,000 pages, here 3, part of it would be missing: three trades that are told would pass for all of them."""
+    monkeypatch.setattr(venue_module, "_MOST_PAGES", 3)
+
+    async def serve(request: web.Request) -> web.Response:
+        cursor = int(request.query.get("cursor", "9")) - 1
+        return ok([trade(cursor, 1_790_000_000_000)], pagination={"cursor": cursor, "count": 1})
+
+    async with at_home({"GET /user/trades": serve}) as (venue, server):
+        with pytest.raises(Unanswered, match="more than 3 pages of BTC-USD"):
+            await venue.fills("BTC-USD", 0)
+        assert len(server.requests("GET /user/trades")) == 3
 
 
 async def test_funding_is_asked_from_a_time_in_milliseconds():

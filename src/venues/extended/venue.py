@@ -387,6 +387,8 @@ class ExtendedVenue:
             if past or not answer.data or answer.cursor in ("", cursor):
                 break
             cursor = answer.cursor
+        else:  # what is older than these pages would be missing, and nobody would know
+            raise Unanswered(f"{path}: more than {_MOST_PAGES} pages of {market}")
         # A row without a date is kept: whoever asks knows by its id whether it is new.
         return sorted(
             (row for row in reversed(found) if not 0 < row.venue_time < since), key=lambda row: row.venue_time

@@ -7,7 +7,7 @@ it are *events*, each distilled from a fact, and ``TABLE`` says where each leads
 changes nothing: facts come late, twice and out of order, and one we have no use for must do no harm. The laws can be
 read off the rows:
 
-* No row starts in FILLED, CANCELLED, REJECTED or EXPIRED: these states are never left.
+* No row starts in FILLED, CANCELLED, REJECTED or EXPIRED: these states are never left (but see below for REJECTED).
 * ABSENT is our own conclusion (asked often enough, the venue has none), so the venue's word overrules it: an order that
   lands late revives.
 * No answer to a *cancel* ends an order. Its acknowledgement may overtake a fill, so only the stream or a query does.
@@ -16,8 +16,12 @@ read off the rows:
 
 PENDING_CANCEL is laid *over* another state, ``came_from``, which keeps moving by the same table while the cancel (or
 the edit that replaces the order) is under way. If the state beneath ends or becomes unknown, so does the order; if the
-request turns out not to have happened (KEPT), the order is again what lies beneath. That return is the one step that
-needs memory and therefore is not in the table. An order that has not left us can be neither in doubt nor absent.
+request turns out not to have happened (KEPT), the order is again what lies beneath. An order that has not left us can
+be neither in doubt nor absent.
+
+Two steps need memory and therefore are not in the table: that return, and the way back from a refusal. REJECTED by an
+answer is our reading of that answer: an order that the venue shows open afterwards is open. Once the venue has told of
+the end of an order, no picture of it opens it again.
 """
 
 from __future__ import annotations
@@ -106,6 +110,7 @@ TABLE: Final[Mapping[tuple[OrderState, Event], OrderState]] = {
     (OrderState.ABSENT, Event.OTHER): OrderState.UNKNOWN,
 }
 
+_LAST_WORDS: Final = (Event.FILLED, Event.CANCELLED, Event.REJECTED, Event.EXPIRED)
 _NEEDS_THE_VENUE: Final = (Event.DOUBTED, Event.GONE)  # cannot be said of an order that has not left us
 
 # What an answer to a request means: for the order it opens, for the order it replaces, for the order it cancels.
@@ -131,7 +136,7 @@ FOR_THE_CANCELLED: Final = {
 class Record:
     """An order and what only the blotter needs to know about it."""
 
-    __slots__ = ("behind_since", "came_from", "counted_until", "decided", "order", "replaces", "reported")
+    __slots__ = ("behind_since", "came_from", "counted_until", "decided", "ended", "order", "replaces", "reported")
 
     def __init__(self, order: WorkingOrder, *, decided: int = 0, replaces: str = "", counted_until: int = -1) -> None:
         self.order = order
@@ -139,6 +144,7 @@ class Record:
         self.reported = order.filled  # the most that the venue has claimed to be filled
         self.behind_since: int | None = None  # since when *reported* exceeds the fills applied
         self.decided = decided
+        self.ended = False  # the venue has told of its end, or all of it has traded
         self.replaces = replaces
         self.counted_until = counted_until  # venue time up to which an adopted order's *filled* includes its fills
 
@@ -169,6 +175,9 @@ class Record:
     def step(self, event: Event) -> OrderState:
         """Return the state *event* leads to; under a cancel, move the state beneath."""
         state = self.order.state
+        self.ended = self.ended or event in _LAST_WORDS
+        if state is OrderState.REJECTED and event is Event.OPEN and not self.ended:
+            return OrderState.LIVE
         if state is not OrderState.PENDING_CANCEL:
             return TABLE.get((state, event), state)
         if event is Event.KEPT or (event in _NEEDS_THE_VENUE and self.came_from is OrderState.INTENT):

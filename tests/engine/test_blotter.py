@@ -232,6 +232,50 @@ def test_facts_walk_the_table(start, event):
     assert state_of(book, order_id) is (None if expected.terminal else expected)
 
 
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.WITHHELD])
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_order_we_took_for_refused_counts_again_when_the_venue_shows_it_open(outcome, sent):
+    """An answer as we read it is not the venue's word on the order: listed as open, its 10 lots count in the limits."""
+    book = blotter()
+    order_id = place(book)
+    if sent:
+        answer(book, order_id, Outcome.SENT)
+    answer(book, order_id, outcome, code="400")
+    assert (book.state_of(order_id), book.open_lots(Side.BUY)) == (S.REJECTED, 0)
+    book.apply(OpenOrders(time=9, market=MARKET, orders=[picture(order_id, time=9)], asked=8))
+    assert (state_of(book, order_id), book.open_lots(Side.BUY)) == (S.LIVE, 10)
+    book.apply(picture(order_id, VenueState.CANCELLED, time=10))
+    book.apply(picture(order_id, time=11))
+    assert (book.state_of(order_id), book.open_lots(Side.BUY)) == (S.CANCELLED, 0)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("last", [VenueState.FILLED, VenueState.CANCELLED, VenueState.REJECTED, VenueState.EXPIRED])
+def test_what_the_venue_has_ended_stays_ended_whatever_the_answer_was(last, answered):
+    """An older picture comes late: open it is not."""
+    book = blotter()
+    order_id = place(book)
+    answer(book, order_id, Outcome.SENT)
+    if answered:
+        answer(book, order_id, Outcome.REFUSED, code="400")
+    book.apply(picture(order_id, last))
+    ended = book.state_of(order_id)
+    book.apply(picture(order_id, time=9))
+    assert ended is not None and ended.terminal
+    assert (book.state_of(order_id), book.open_lots(Side.BUY)) == (ended, 0)
+
+
+def test_an_answer_that_comes_after_the_end_opens_nothing_again():
+    """REJECTED by the stream, then refused by the answer, then an older picture: the venue's word stands."""
+    book = blotter()
+    order_id = place(book)
+    answer(book, order_id, Outcome.SENT)
+    book.apply(picture(order_id, VenueState.REJECTED))
+    answer(book, order_id, Outcome.REFUSED, code="400", time=4)
+    book.apply(picture(order_id, time=9))
+    assert book.state_of(order_id) is S.REJECTED
+
+
 # --- ids and levels --------------------------------------------------------------------------------------------------
 
 

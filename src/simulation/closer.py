@@ -4,10 +4,10 @@
 I3     an order's own expiry is no later than the settings say, so that it ends even where no timer fires;
        nothing lands after an orderly end has stopped the timer
 I6     within a run the state of trading never gets better
-I7     the spread of a fill is measured at the mid that was in force at its moment
+I7     the spread of a fill is measured at the mid that was in force at its moment, by the exchange's own stamps
 I9     orders leave a reserve of the allowance to cancels and the timer, and wait as long as a 429 says
-I10    the longer we are the lower we quote; rounding moves away from the market; a price is within the
-       collar of a mark of the last seconds; everything is post-only
+I10    the quotes lean against the position as far as the settings promise; rounding moves away from the
+       market; a price is within the collar of a mark of the last seconds; everything is post-only
 I12    the bot never counts more filled than the venue; an ended order is remembered for its late fills; an
        adopted one starts at the venue's count
 I13    where the start is to cancel what it finds, nothing of before rests once it is over
@@ -25,23 +25,26 @@ from collections.abc import Callable, Mapping
 from src.engine.market import Market
 from src.engine.risk import TradingState
 from src.model.actions import Action, Cancel, OrderState, Place, Quote, Replace, Side
-from src.model.facts import AnyFact, Fill, MarkPrice, Opened
+from src.model.facts import AnyFact, BookDelta, BookSnapshot, Fill, MarkPrice, Opened, Stream, StreamDown
 from src.model.summary import Summary
 from src.runtime.canary import is_canary
 from src.runtime.house import House
 from src.runtime.rate import BURST, PLACE_RESERVE
 from src.sandbox.matching import Order
-from src.sandbox.words import OrderRequest
-from src.simulation.at_book import AtBook
+from src.sandbox.translation import Private
+from src.sandbox.words import OrderRequest, OrderView
+from src.simulation.at_book import AtBook, Level, PastMids
 from src.simulation.at_bot import AtBot
 from src.simulation.at_exchange import AtExchange
 from src.simulation.at_wire import AtWire
+from src.simulation.settings import quoting_of
 from src.simulation.world import ACCOUNT, SEC
 
 _CLOCK_SEC = 6.5  # our clock may be 5 s ahead, and expiries are whole seconds
 _ON_THE_WAY = 1.5  # seconds between the decision and the write, at most
-_LEANING = 0.5  # from this share of the limit on the quotes must lean visibly
-_LEAN_BPS = 2.0  # back-off and rounding may hide so much of it
+_RATES_SEC = 130.0  # funding rates are read once a minute, over a slow line
+_LEVEL_SEC = 3.0  # for so long an order that has ended may be taken for one that still stands
+_ONE_SIDED = frozenset(("clamp", "backoff"))  # what moves one quote and not the other
 _AWAY_ONLY = frozenset(("floor", "tick", "clamp", "backoff", "spacing"))
 _STATES = tuple(TradingState)
 
@@ -67,9 +70,13 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         self._blocked = (0.0, 0.0)
         self._heard: dict[str, deque[tuple[float, float]]] = {name: deque() for name in self._world.markets}
         self._seen: dict[str, set[str]] = {name: set() for name in self._world.markets}
-        # Market → its position in truth and by the bot's count, and the bot's time, at the last look.
-        self._rested: dict[str, tuple[int, int, int]] = {}
+        # Market → its position by the bot's count, fills by that and in truth, and the bot's time, at the last look.
+        self._rested: dict[str, tuple[tuple[int, int, int], int]] = {}
         self._recent: deque[float] = deque()  # when cancels and armings left
+        self._rates: dict[str, deque[tuple[float, float]]] = {name: deque() for name in self._world.markets}
+        # Market → where orders of ours stood, and when something last happened to one there.
+        self._levels: dict[str, dict[Level, float]] = {name: {} for name in self._world.markets}
+        self._past: dict[str, PastMids] = {}  # of the journal that is lived again
 
     # --- at the exchange ---------------------------------------------------------------------------------------------
 
@@ -86,8 +93,15 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         if left > allowed:
             self.violate("I3", f"{request.external_id} would live for {left:.1f} s, allowed are {allowed:g}")
 
+    def moved(self, events: list[Private]) -> None:
+        super().moved(events)
+        for event in events:
+            if isinstance(event, OrderView):
+                self._levels[event.market][event.side, event.price] = self._world.seconds()
+
     def looked(self) -> None:
         super().looked()
+        self._look_at_funding()
         if self.calm_since is None or self._world.exchange.deadline is not None or self._world.lied_until:
             return
         house = self._house
@@ -97,6 +111,15 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         # A failed arming is tried again a third of the countdown later: until then the timer may still fire.
         if self._world.seconds() - self.calm_since > self._dead_man_sec / 3 + 2.0:
             self.violate("L2", "the venue's timer fires in calm times")
+
+    def _look_at_funding(self) -> None:
+        now = self._world.seconds()
+        for name, rates in self._rates.items():
+            rate = float(self._world.exchange.funding_rate(name))
+            if not rates or rates[-1][1] != rate:
+                rates.append((now, rate))
+            while len(rates) > 1 and rates[1][0] < now - _RATES_SEC:
+                rates.popleft()
 
     # --- at the wire -------------------------------------------------------------------------------------------------
 
@@ -205,25 +228,50 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
             if towards:
                 self.violate("I10", f"{market.market}: {', '.join(towards)} moves {quote} towards the market")
         nearest = {quote.side: quote for quote in quotes if quote.level == 0}
-        held = self._world.exchange.position(ACCOUNT, market.market)
-        *rested, since = self._rested.get(market.market, (0, 0, 0))
-        at_rest = rested == [held, market.position]  # what has just been traded nobody could have told the bot yet
-        if len(nearest) == len(Side) and at_rest and market.last and market.last.time > since:
+        state = market.position, sum(market.fills.values()), len(self._world.exchange.trades(ACCOUNT, market.market))
+        rested, since = self._rested.get(market.market, (None, 0))
+        # What has just been traded nobody could have told the bot yet.
+        if len(nearest) == len(Side) and rested == state and market.last and market.last.time > since:
             self._judge_lean(market, nearest)
         assert self._house is not None
-        self._rested[market.market] = held, market.position, self._house.clock.now()
+        self._rested[market.market] = state, self._house.clock.now()
 
     def _judge_lean(self, market: Market, nearest: Mapping[Side, Quote]) -> None:
-        """Judge that both quotes together stand on the side of the mid that sheds the position."""
+        """Judge that both quotes together lean as far from the mid as the settings promise for what is truly held."""
         assert market.last is not None
-        mid2 = market.mids.at(market.last.time)
-        held = self._world.exchange.position(ACCOUNT, market.market)
-        share = held * market.price * float(market.instrument.unit_usd) / self.limits.max_net_position_usd
-        if mid2 is None or abs(share) < _LEANING or held * market.position <= 0:
+        mid2, held = self._plain_mid2(market), self._world.exchange.position(ACCOUNT, market.market)
+        bent = any(step in _ONE_SIDED for quote in nearest.values() for step, _ in quote.why)
+        moments = market.last.time - 1, market.last.time  # a frame may have come at that very moment
+        if bent or held != market.position or mid2 is None or {mid2} != {market.mids.at(each) for each in moments}:
             return
-        lean_bps = (nearest[Side.BUY].price + nearest[Side.SELL].price - mid2) / mid2 * 1e4
-        if lean_bps * (1 if held > 0 else -1) > _LEAN_BPS:
-            self.violate("I10", f"{market.market}: {share:+.0%} of the limit held, the quotes lean {lean_bps:+.1f} bps")
+        least, most = self._promised_bps(market, held)
+        lean = (sum(quote.price for quote in nearest.values()) - mid2) / mid2 * 1e4
+        tick = 1e4 / mid2  # both are rounded outwards, by less than a tick each
+        if not least - tick <= lean <= most + tick:
+            told = f"the quotes lean {lean:+.2f} bps, promised are {least:+.2f} to {most:+.2f}"
+            self.violate("I10", f"{market.market}: {held} lots held, {told}")
+
+    def _plain_mid2(self, market: Market) -> int | None:
+        """Return twice the mid where it does not depend on which orders of the book are taken for ours, else None."""
+        touch = market.book.touch({}, {}) if market.book.trusted else None
+        if touch is None:
+            return None
+        now, levels = self._world.seconds(), self._levels[market.market]
+        ours = {level for level, seen in levels.items() if seen > now - _LEVEL_SEC}
+        ours |= {(order.side, order.price) for order in market.blotter.working.values()}
+        ours |= {(order.side, order.price) for order in self._world.exchange.open_orders(ACCOUNT, market.market)}
+        return None if ours & {(Side.BUY, touch[0]), (Side.SELL, touch[1])} else sum(touch)
+
+    def _promised_bps(self, market: Market, held: int) -> tuple[float, float]:
+        """Return how far the settings let the quotes lean with *held* lots, at the least and the greatest that marks
+        and funding rates of late can make of it.
+        """
+        unit_usd, promised = float(market.instrument.unit_usd), quoting_of(self._world.schedule.knobs)
+        shares = [held * mark * unit_usd / self.limits.max_net_position_usd for _, mark in self._marks[market.market]]
+        inventory = [-promised.K * 1e4 * max(-1.0, min(1.0, share)) for share in shares]
+        cap = promised.funding_cap_bps
+        funding = [0.0, *(max(-cap, min(cap, -rate * 1e4)) for _, rate in self._rates[market.market])]
+        return min(inventory) + min(funding), max(inventory) + max(funding)
 
     def close(self, summary: Summary, *, healed: bool) -> None:
         super().close(summary, healed=healed)
@@ -234,20 +282,37 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
     # --- at the journal ----------------------------------------------------------------------------------------------
 
     def begins_again(self, market: Market, fact: Opened) -> None:
+        self._past[market.market] = PastMids()
         for order in fact.adopted:
             ours = market.blotter.working.get(order.order_id)
             if ours is not None and ours.filled != order.filled:
                 self.violate("I12", f"{order.order_id} is adopted with {ours.filled} filled of {order.filled}")
 
     def hears_again(self, market: Market, fact: AnyFact) -> None:
-        if not isinstance(fact, Fill) or market.blotter.counted(fact.trade_id):
-            super().hears_again(market, fact)
+        if isinstance(fact, Fill) and not market.blotter.counted(fact.trade_id):
+            self._judge_spread(market, fact)
             return
-        before, mid2 = market.ledger.parts.spread, market.mids.at_venue(fact.venue_time)
         super().hears_again(market, fact)
+        if isinstance(fact, BookSnapshot | BookDelta):
+            self._past[market.market].add(self.seen(fact), fact)
+        elif isinstance(fact, StreamDown) and fact.stream is Stream.BOOK:
+            self._past[market.market].gap()
+
+    def _judge_spread(self, market: Market, fill: Fill) -> None:
+        """Let *market* hear *fill* and judge what spread it has earned: by the mid of the frame that was in force when
+        it truly happened, and where nothing can be said of that, at least by the one that the market names itself.
+        """
+        before, mid2 = market.ledger.parts.spread, market.mids.at_venue(fill.venue_time)
+        super().hears_again(market, fill)
+        if fill.venue_time == self._traded_at(fill):  # else its stamp was told wrongly (V20)
+            mid2 = self._past[market.market].at(fill.venue_time) or mid2
         if mid2 is None:
             return
         earned = market.ledger.parts.spread - before
-        owed = fact.side * (fact.size * mid2 * market.instrument.unit_usd / 2 - fact.value_usd)
+        owed = fill.side * (fill.size * mid2 * market.instrument.unit_usd / 2 - fill.value_usd)
         if earned != owed:
-            self.violate("I7", f"trade {fact.trade_id} earns {earned} USD of spread, at its mid {mid2}/2 it is {owed}")
+            self.violate("I7", f"trade {fill.trade_id} earns {earned} USD of spread, at its mid {mid2}/2 it is {owed}")
+
+    def _traded_at(self, fill: Fill) -> int:
+        trades = self._world.exchange.trades(ACCOUNT, fill.market)
+        return next((trade.time for trade in reversed(trades) if str(trade.trade_id) == fill.trade_id), 0)

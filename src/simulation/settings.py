@@ -33,8 +33,8 @@ def limits_of(knobs: Knobs) -> RiskLimits:
     )
 
 
-def plan_of(knobs: Knobs, limits: RiskLimits, markets: tuple[str, ...], seed: int) -> Plan:
-    quoting = QuotingParams(
+def quoting_of(knobs: Knobs) -> QuotingParams:
+    return QuotingParams(
         base_spread=0.0003,
         alpha=0.5,
         K=0.001,
@@ -42,6 +42,10 @@ def plan_of(knobs: Knobs, limits: RiskLimits, markets: tuple[str, ...], seed: in
         volatility_horizon_sec=10,
         levels=knobs.levels,
     )
+
+
+def plan_of(knobs: Knobs, limits: RiskLimits, markets: tuple[str, ...], seed: int) -> Plan:
+    quoting = quoting_of(knobs)
     return Plan(
         mode="demo",
         account="simulated",

@@ -202,16 +202,17 @@ async def test_a_funding_payment_lost_with_the_connection_is_found_by_the_money(
             assert market_of(house).ledger.parts.funding == sum(row.amount_usd for row in paid)
 
 
+@pytest.mark.parametrize(("status", "why"), [("DISABLED", "market closed by the venue"), ("REDUCE_ONLY", "")])
 @virtual
-async def test_a_market_that_takes_no_new_risk_is_left_and_entered_again():
-    """REDUCE_ONLY at the exchange: a minute later our quotes are gone; ACTIVE again, they are back a minute later."""
+async def test_a_market_that_takes_no_new_risk_is_left_and_entered_again(status: str, why: str):
+    """Flat when the exchange changes it: a minute later our quotes are gone; ACTIVE again, they are back as late."""
     async with scene() as s:
         house = s.house()
         async with living(house):
             await s.until(s.quoted)
-            s.exchange.set_status(BTC, "REDUCE_ONLY")
+            s.exchange.set_status(BTC, status)
             await s.until(lambda: not s.open(), within=75)
-            assert market_of(house).blocked(virtual_now()) == "market closed by the venue"
+            assert market_of(house).blocked(virtual_now()) == why
             s.exchange.set_status(BTC, "ACTIVE")
             await s.until(s.quoted, within=75)
 

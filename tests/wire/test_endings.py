@@ -23,7 +23,8 @@ def start_on_a_terminal(*arguments: str | Path) -> tuple[subprocess.Popen[bytes]
     """Start the bot as the leader of a new terminal; return it and our end of the terminal."""
     ours, theirs = os.openpty()
     leader = (
-        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # the tests themselves may be run under nohup
         "os.execv(sys.executable, [sys.executable, '-m', 'src.bot', *sys.argv[1:]])"
     )
     bot = subprocess.Popen(
@@ -80,7 +81,9 @@ def test_a_bot_that_was_started_to_outlive_its_terminal_does(tmp_path):
 
 def run_interrupted(before: str, folder: Path) -> tuple[int, str]:
     """Do *before*, then what ``python -m src.bot`` does, in a process of its own; return its code and what it said."""
-    text = f"import os, runpy, signal, sys\n{before}\nrunpy.run_module('src.bot', run_name='__main__', alter_sys=True)"
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # what runs in the background ignores Ctrl-C
+    run = "runpy.run_module('src.bot', run_name='__main__', alter_sys=True)"
+    text = f"import os, runpy, signal, sys\n{heed}\n{before}\n{run}"
     ended = subprocess.run(
         [sys.executable, "-c", text, "--config", str(config(folder)), "--for", "30"],
         cwd=ROOT,

@@ -37,7 +37,7 @@ Level = tuple[Side, int]
 Frame = BookSnapshot | BookDelta
 
 
-class _Seen(msgspec.Struct):
+class Seen(msgspec.Struct):
     """A frame as the exchange wrote it, and the mid that the bot took from it; *judged*: there had to be one, and it
     was right.
     """
@@ -55,7 +55,7 @@ class PastMids:
         self._mids: list[int | None] = []  # None: nothing can be said
         self._bent: list[int] = []
 
-    def add(self, seen: _Seen | None, told: Frame) -> None:
+    def add(self, seen: Seen | None, told: Frame) -> None:
         if seen is None or told.venue_time != seen.frame.venue_time:
             self._bent += [told.venue_time] if seen is None else [told.venue_time, seen.frame.venue_time]
             self.gap()
@@ -89,7 +89,7 @@ class AtBook(Court):
         self._disturbed = -_UNSETTLED
         self._under_way: dict[str, Frame] = {}
         # By its lists, which all copies of it share: a frame is stamped anew when it is heard.
-        self._frames: dict[tuple[int, int], _Seen] = {}
+        self._frames: dict[tuple[int, int], Seen] = {}
 
     def pushed(self, market: str) -> None:
         self._resting[market] = self._world.exchange.open_orders(ACCOUNT, market)
@@ -122,7 +122,7 @@ class AtBook(Court):
         frame = self._under_way[market]
         key = id(frame.bids), id(frame.asks)
         twice = key in self._frames  # N10
-        self._frames[key] = _Seen(frame, place.mids.last if place is not None else None, judged and not twice)
+        self._frames[key] = Seen(frame, place.mids.last if place is not None else None, judged and not twice)
 
     def _judge_mid(self, place: Market, resting: list[OrderView], levels: Mapping[Level, int]) -> bool:
         """Judge the mid of *place*; return whether there had to be one, and it is right."""
@@ -145,7 +145,7 @@ class AtBook(Court):
             return False
         return least is not None
 
-    def seen(self, told: Frame) -> _Seen | None:
+    def seen(self, told: Frame) -> Seen | None:
         """Return how the exchange wrote the frame that the bot heard as *told*."""
         return self._frames.get((id(told.bids), id(told.asks)))
 

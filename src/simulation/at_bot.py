@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from src.engine.desk import Desk
 from src.engine.market import Market
 from src.model.actions import Decision, OrderState
 from src.model.facts import AnyFact, Opened
@@ -71,17 +72,17 @@ class AtBot(Court):
             if desk.markets[name].blotter.working.keys() != open_orders:
                 ours = sorted(desk.markets[name].blotter.working)
                 return f"{name}: open orders {sorted(open_orders)}, ours {ours}"
-        assert desk.opening_cash_usd is not None
-        ours_usd = sum((market.ledger.cash_usd for market in desk.markets.values()), desk.opening_cash_usd)
-        cash = exchange.cash(ACCOUNT)
-        missing = cash - ours_usd - desk.transfers_usd
-        # Money that the operator moved is told by nobody: it stays a remainder, of just as much, until the next start.
+        return "" if self.cash_of(desk) is not None else f"cash {exchange.cash(ACCOUNT)} USD, ours {_cash(desk)}"
+
+    def cash_of(self, desk: Desk) -> Decimal | None:
+        """Return the cash in the bot's books when it is the exchange's, else None.
+
+        Money that the operator moved is told by nobody: it stays a remainder, of just as much, until the next start.
+        """
+        ours_usd = _cash(desk)
+        missing = self._world.exchange.cash(ACCOUNT) - ours_usd - desk.transfers_usd
         moved = self._world.moved_usd
-        return (
-            ""
-            if missing in (sum(moved[k:], Decimal(0)) for k in range(len(moved) + 1))
-            else (f"cash {cash} USD, ours {ours_usd}")
-        )
+        return ours_usd if missing in (sum(moved[k:], Decimal(0)) for k in range(len(moved) + 1)) else None
 
     def close(self, summary: Summary, *, healed: bool) -> None:
         """Judge how an orderly end left the account."""
@@ -132,3 +133,9 @@ class AtBot(Court):
                     self.violate(
                         "I14", f"{name}: replayed position {market.position}, was {desk.markets[name].position}"
                     )
+
+
+def _cash(desk: Desk) -> Decimal:
+    """Return the cash in the bot's books."""
+    assert desk.opening_cash_usd is not None
+    return sum((market.ledger.cash_usd for market in desk.markets.values()), desk.opening_cash_usd)

@@ -51,6 +51,8 @@ class Knobs(msgspec.Struct, frozen=True):
     torn_ms: float = 50.0  # what a killed process loses of its journal
     markets: int = 2
     bustle: float = 1.0  # how often the crowd acts, as a share of the demo's
+    loss_usd: float = 500.0  # the daily loss that halts; twice as much from the peak does so, too
+    balance_usd: float = 50.0  # with less only reducing is allowed; the deposit is 10,000
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -123,7 +125,7 @@ ROWS: dict[str, Row] = {
     "P6": Row("the loop stands still", ("",), (0.3, 5.0)),
     "D1": Row("the disk is full", per_hour=20),
     "D3": Row("the disk is too slow", per_hour=20),
-    "H6": Row("an operator acts by hand", ("trade", "order", "cancel")),
+    "H6": Row("an operator acts by hand", ("trade", "order", "cancel", "reduce")),
     "H9": Row("told to end twice, at once", per_hour=30),
     # What came later stands at the end: a seed's other faults stay as they were.
     "N13": Row("no certificate is accepted", ("",), duration=(1, 20)),
@@ -203,6 +205,8 @@ def _knobs(chance: Random) -> Knobs:
         torn_ms=rarely(50.0, 0.0, 1_000.0),
         markets=chance.choice((1, 2, 2)),
         bustle=chance.choice((0.05, 0.2, 0.5, 1.0)),
+        loss_usd=rarely(500.0, 0.5, 1.0),
+        balance_usd=chance.choice((9_000.0, 9_999.9, 10_001.0)) if chance.random() < 0.15 else 50.0,
     )
 
 

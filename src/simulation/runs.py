@@ -65,6 +65,8 @@ class Runs:
         wire = self._wire(clock.now, Random(f"wire {self.schedule.seed} {name}"))
         journalled = [fill for old in self.tapes for fill in old.fills()]
         self.tapes.append(tape)
+        if self.losses is None:
+            self.truth.forgiven()
         house = House(
             self.plan,
             wire,
@@ -111,7 +113,9 @@ class Runs:
             return
         self.truth.look()
         house = life.house
-        halted = house.desk is not None and house.desk.state is not TradingState.RUNNING
+        state = house.desk.state if house.desk is not None else TradingState.RUNNING
+        # Who has too little money gains nothing by a restart.
+        halted = state is TradingState.HALTED or (state is TradingState.REDUCING and not self.truth.poor())
         if halted or life.tape.failure:
             life.trouble = now if life.trouble is None else life.trouble
             if now - life.trouble > HALTED_FOR:
@@ -130,6 +134,7 @@ class Runs:
         life.wire.die()
         outcome = None if life.task.cancelled() else life.task.result()
         self.world.note("ends", life.name, "killed" if life.killed else type(outcome).__name__)
+        self.truth.look_at_halt()
         halted = life.house.desk.reason if life.house.desk is not None else ""
         if life.house.desk is not None and life.house.desk.state is TradingState.HALTED:
             self.losses = None  # clear-halt begins the daily loss and the peak anew

@@ -27,8 +27,9 @@ def limits_of(knobs: Knobs) -> RiskLimits:
         max_net_position_usd=400 * tight * knobs.levels,
         max_total_position_usd=600 * tight * knobs.levels,
         max_order_usd=75 if few else 150,
-        max_daily_loss_usd=500,
-        max_drawdown_usd=1000,
+        min_balance_usd=knobs.balance_usd,
+        max_daily_loss_usd=knobs.loss_usd,
+        max_drawdown_usd=2 * knobs.loss_usd,
         max_open_orders=2 * knobs.markets * knobs.levels + 1 if few else 20,
     )
 

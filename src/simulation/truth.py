@@ -21,21 +21,21 @@ I17    the bot's lists stay within bounds
 L1 L3  after the faults: two-sided quotes again, and no order in doubt (``run`` asks when)
 =====  ==================================================================================================
 
-``pace`` judges I18, I19 and the days of I7, ``closer`` finer points of I3, I6, I7, I9, I10, I12, I13, I17, and of L2
-that the timer never fires in calm times. Measured, not judged: the rest of L2, the share of the calm end with quotes on
-both sides.
+``pace`` judges I18, I19 and the days of I7, ``halts`` of I16 why trading halts and when it must, ``closer`` finer
+points of I3, I6, I7, I9, I10, I12, I13, I17, and of L2 that the timer never fires in calm times. Measured, not judged:
+the rest of L2, the share of the calm end with quotes on both sides.
 Not judged: I20, I21.
 """
 
 from __future__ import annotations
 
 from src.simulation.court import Violation
-from src.simulation.pace import Pace
+from src.simulation.halts import Halts
 
 __all__ = ("JUDGED", "Truth", "Violation")
 
 JUDGED = (*(f"I{number}" for number in range(1, 20)), "L1", "L2", "L3")
 
 
-class Truth(Pace):
+class Truth(Halts):
     """Judges one seed; ``enter`` names the run that lives now."""

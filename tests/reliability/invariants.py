@@ -14,16 +14,18 @@ INVARIANTS: dict[str, Row] = {
     "I4": Row("at rest our position, open orders and cash are the venue's, to the last digit"),
     "I5": Row("an order id leaves once, a trade is counted once, no trade is missed"),
     "I6": Row("once the end is asked for nothing new leaves, and soon nothing is open"),
-    "I7": Row("equity changes by spread, inventory, fees, funding and transfers, exactly"),
+    "I7": Row(
+        "equity changes by spread, inventory, fees, funding and transfers, exactly; a fill's spread is of its moment"
+    ),
     "I8": Row("our bids stay below our asks, doubtful orders included"),
     "I9": Row("no minute sees more requests than allowed"),
-    "I10": Row("prices stay within the collar of the mark and on the grid"),
+    "I10": Row("prices stay within the collar of the mark and on the grid, and lean as the settings promise"),
     "I11": Row("value and number of orders stay within their limits"),
     "I12": Row("a fill count never falls nor exceeds the order, and what has ended stays ended"),
     "I13": Row("an order that rests at the venue is open in our books"),
     "I14": Row("the journal, lived again, gives the same decisions and positions"),
     "I15": Row("no part of the bot ends by an error nobody planted"),
-    "I16": Row("halted nothing is placed, reducing nothing adds"),
+    "I16": Row("halted nothing is placed, reducing nothing adds; what halts is true, and what is true halts"),
     "I17": Row(
         "every list is bounded",
         ("tests/engine/test_blotter.py::test_nothing_grows_with_the_orders_ever_sent",),

@@ -263,7 +263,7 @@ FAULTS: dict[str, Row] = {
             "tests/venues/test_venue.py::test_a_refused_api_key_halts",
         ),
     ),
-    "H6": Row("an operator trades, orders or cancels by hand"),
+    "H6": Row("an operator trades, orders or cancels by hand, or lets nothing but reducing go on"),
     "H7": Row(
         "money is withdrawn",
         (

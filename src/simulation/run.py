@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from src.engine.risk import TradingState
-from src.model.actions import OrderState, Side
+from src.model.actions import OrderState
 from src.model.facts import Opened
 from src.simulation.life import Life
 from src.simulation.loop import VirtualLoop, run_virtual
@@ -73,6 +73,7 @@ class Simulation(Runs):
             await self._watch(life, LOOK_SEC)
             looks += 1
             good += not self._unquoted()
+            self.truth.look_at_quotes()
         self.truth.calm_since = None
         self.uptime = good / max(1, looks)
 
@@ -96,7 +97,7 @@ class Simulation(Runs):
         desk = life.house.desk
         if desk is None or life is not self.life:
             return "no run"
-        if desk.state is not TradingState.RUNNING:
+        if desk.state is TradingState.HALTED or (desk.state is TradingState.REDUCING and not self.truth.poor()):
             return f"no quotes: {desk.state.value}, {desk.reason}"
         for name, market in desk.markets.items():
             unknown = [o.order_id for o in market.blotter.working.values() if o.state is OrderState.UNKNOWN]
@@ -105,17 +106,14 @@ class Simulation(Runs):
         return self._unquoted() or self.truth.disagreement()
 
     def _unquoted(self) -> str:
-        """Return which side lacks a quote without a limit that forbids it, or ""."""
+        """Return which side lacks a quote although nothing true forbids it, or ""."""
         desk = self.life.house.desk if self.life is not None else None
         if desk is None:
             return "no quotes: no run"
-        for name, market in desk.markets.items():
-            sides = {order.side for order in self.world.exchange.open_orders(ACCOUNT, name)}
-            bound = {miss.side for miss in market.last.missing if "max_" in miss.gate} if market.last else set()
-            for side in Side:
-                if side not in sides and side not in bound:
-                    gates = [miss.gate for miss in market.last.missing if miss.side is side] if market.last else []
-                    return f"no quote: {name} {side.name} ({'; '.join(gates)})"
+        for name, side in self.truth.unquoted():
+            missing = (last := desk.markets[name].last) and last.missing
+            gates = [miss.gate for miss in missing or () if miss.side is side]
+            return f"no quote: {name} {side.name} ({'; '.join(gates)})"
         return ""
 
     async def _finish(self, group: asyncio.TaskGroup) -> None:

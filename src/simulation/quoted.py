@@ -1,0 +1,136 @@
+"""The judge of presence: a side without a quote of ours must be one that the truth forbids to quote.
+
+====  ===================================================================================================
+L1    (``run`` asks when) a side counts as quoted by an order of the living run only, and as excused only if
+      what is held, what stands, and the limits leave less than the smallest order there
+L2    in calm times no side is without a quote for long, or for most of the time, without such an excuse, while
+      others make a market
+====  ===================================================================================================
+
+What the bot itself says about its limits excuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from src.engine.market import Market
+from src.engine.risk import TradingState
+from src.model.actions import Side
+from src.runtime.canary import is_canary
+from src.runtime.house import House
+from src.runtime.rate import BURST, PLACE_RESERVE
+from src.sandbox.matching import Order
+from src.simulation.at_book import touch
+from src.simulation.halts import Halts
+from src.simulation.world import ACCOUNT
+
+_LONGEST = 16  # looks, two in a second: a fill, the wait until the next decision and a slow line take half as long
+_MOST = 0.6  # of the looks
+_PENALTY_SEC = 62.0  # the refill runs at half speed
+_SPARE = 4  # requests
+_FEW = 20  # looks that say nothing about a share yet
+
+Place = tuple[str, Side]
+
+
+class Quoted(Halts):
+    """Judges whether quotes stand where they could."""
+
+    def enter(self, house: House | None, run: str = "") -> None:
+        super().enter(house, run)
+        self._calm_looks = 0
+        self._absent: Counter[Place] = Counter()  # looks of the calm times in which a side lacked a quote
+        self._absent_now: Counter[Place] = Counter()  # those in a row until now
+
+    def unquoted(self) -> list[Place]:
+        """Return the sides without a quote that nothing true forbids."""
+        desk = self._house.desk if self._house is not None else None
+        if desk is None:
+            return []
+        reducing = desk.state is TradingState.REDUCING
+        return [
+            (name, side)
+            for name, market in desk.markets.items()
+            for side in Side
+            if not self._is_quoted(name, side) and self._may_quote(market, side, reducing=reducing)
+        ]
+
+    def look_at_quotes(self) -> None:
+        """Judge calm times; called at every look then."""
+        house = self._house
+        if house is None or house.desk is None or house.closing or house.desk.state is TradingState.HALTED:
+            return
+        if self._run not in self._proven or house.canary.closed() or self._is_short(house):
+            self._absent_now.clear()
+            return  # no quote may leave now
+        self._calm_looks += 1
+        absent = [(name, side) for name, side in self.unquoted() if self._others_quote(name)]
+        self._absent.update(absent)
+        self._absent_now = Counter({place: self._absent_now[place] + 1 for place in absent})
+        for name, side in absent:
+            looks, all_looks = self._absent_now[name, side], self._absent[name, side]
+            if looks == _LONGEST:
+                self.violate("L2", f"{name} {side.name} is without a quote for {looks} looks in calm times")
+            elif self._calm_looks >= _FEW and all_looks > _MOST * self._calm_looks:
+                told = f"{all_looks} of {self._calm_looks} looks"
+                self.violate("L2", f"{name} {side.name} is without a quote in {told} in calm times")
+
+    def _is_short(self, house: House) -> bool:
+        """Whether requests are short, and for a reason: a 429 within the last minute, or many that have left."""
+        allowed, told = self._world.schedule.knobs.requests_per_minute, self._blocked[0]
+        reason = (told and self._world.seconds() - told < _PENALTY_SEC) or len(self._requests) > allowed / 2
+        return bool(reason) and house.rate.left() < PLACE_RESERVE * BURST * allowed + _SPARE
+
+    def _is_quoted(self, name: str, side: Side) -> bool:
+        adopts = self._world.schedule.knobs.startup_orders == "adopt"  # then a quote of an earlier run goes on as ours
+        return any(
+            order.side is side
+            and not is_canary(order.external_id)
+            and (order.external_id.startswith(f"xmm{self._run}-") or (adopts and self.is_ours(order.external_id)))
+            for order in self._world.exchange.open_orders(ACCOUNT, name)
+        )
+
+    def _may_quote(self, market: Market, side: Side, *, reducing: bool) -> bool:
+        """Whether the truth leaves room for the smallest order of *side*."""
+        exchange, name = self._world.exchange, market.market
+        standing = exchange.standing
+        if len(standing) >= self.limits.max_open_orders:
+            return False
+        held, highest = exchange.position(ACCOUNT, name), self._highest_mark(name)
+        rules = exchange.listing(name).instrument
+        believed = market.instrument.min_lots  # the rules are read once a minute
+        smallest = max(rules.min_lots, believed if believed in exchange.smallest[name] else 0)
+        usd_per_lot = rules.usd_per_lot(highest)
+        if smallest * usd_per_lot > self.limits.max_order_usd:
+            return False
+        if reducing:
+            return -side * held >= smallest
+        others_usd = sum(self._worst_usd(each, standing) for each in self._marks if each != name)
+        room_usd = min(self.limits.max_net_position_usd, self.limits.max_total_position_usd - others_usd)
+        taken = side * held + sum(each.remaining for each in _of(standing, name, side))
+        return int(room_usd / usd_per_lot) - taken > smallest
+
+    def _worst_usd(self, name: str, standing: list[Order]) -> float:
+        """Return the largest value that the position in *name* could come to."""
+        held = self._world.exchange.position(ACCOUNT, name)
+        buys = held + sum(each.remaining for each in _of(standing, name, Side.BUY))
+        sells = held - sum(each.remaining for each in _of(standing, name, Side.SELL))
+        rules = self._world.exchange.listing(name).instrument
+        return rules.usd_per_lot(max(abs(buys), abs(sells)) * self._highest_mark(name))
+
+    def _highest_mark(self, name: str) -> float:
+        return max(mark for _, mark in self._marks[name])
+
+    def _others_quote(self, name: str) -> bool:
+        bids, asks = self._world.exchange.book(name)
+        levels = {(Side.BUY, price): lots for price, lots in bids.items()}
+        levels |= {(Side.SELL, price): lots for price, lots in asks.items()}
+        ours: Counter[tuple[Side, int]] = Counter()
+        for view in self._world.exchange.open_orders(ACCOUNT, name):
+            ours[view.side, view.price] += view.size - view.filled
+        return touch(levels, ours) is not None
+
+
+def _of(standing: list[Order], name: str, side: Side) -> list[Order]:
+    return [each for each in standing if each.request.market == name and each.side is side]

@@ -28,7 +28,7 @@ NO_LEVEL: Final = -1  # an adopted order belongs to no level of the ladder
 
 _EDITED_NOT_FOUND: Final = "1142"  # the order to be edited is not known to the venue: it must be asked about
 _DUPLICATE_ID: Final = "1134"  # the venue has an order of this id: our request did work, once
-_POST_ONLY_FAILED: Final = "POST_ONLY_FAILED"
+POST_ONLY_FAILED: Final = "POST_ONLY_FAILED"
 _ORDER_REPLACED: Final = "ORDER_REPLACED"
 _FAILED: Final = (VenueState.REJECTED, VenueState.CANCELLED)
 
@@ -305,7 +305,7 @@ class Blotter:
 
     def _failed(self, record: Record, fact: OrderUpdate, *, first: bool) -> None:
         side = record.order.side
-        if first and fact.reason == _POST_ONLY_FAILED:
+        if first and fact.reason == POST_ONLY_FAILED:
             self._rejects[side] += 1
             self._rejected_at[side] = max(self._rejected_at[side], record.decided)
         replaced = self._find(record.replaces)

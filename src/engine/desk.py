@@ -269,18 +269,24 @@ class Desk:
         if remainder is None or abs(remainder) <= rounding:
             self._remainder_since = None
             self.warnings.pop("remainder", None)
+            if remainder is not None and self._paid_in_usd:
+                self._take_for_deposit(Decimal(0))
             return
         if abs(remainder - self._remainder) > rounding:
             self._remainder, self._unexplained = remainder, 0
-        elif self._unexplained >= EXPLAINED_WITHIN and remainder > self._paid_in_usd:
-            # The next start finds this money in the account: without it in what the limits compare with, as much
-            # could be lost unseen. A withdrawal is not taken for granted likewise: it could as well be a loss.
-            self.guard.transfer(remainder - self._paid_in_usd)
-            self._paid_in_usd = remainder
+        elif self._unexplained >= EXPLAINED_WITHIN and abs(max(Decimal(0), remainder) - self._paid_in_usd) > rounding:
+            self._take_for_deposit(max(Decimal(0), remainder))
         if self._remainder_since is None:
             self._remainder_since = now
         if now - self._remainder_since > SETTLE:
             self.warnings["remainder"] = f"{remainder:+.6f} USD of the venue's balance is not explained by our books"
+
+    def _take_for_deposit(self, usd: Decimal) -> None:
+        """Take *usd* of what nothing explains for paid in, so that the limits compare with it, too: the next start
+        finds it in the account, and as much could be lost unseen. Nothing is a withdrawal likewise: it may be a loss.
+        """
+        self.guard.transfer(usd - self._paid_in_usd)
+        self._paid_in_usd = usd
 
     def _watch_first_hour(self, now: int) -> None:
         left = self._whole_from - now

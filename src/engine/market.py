@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from src.engine.blotter import Blotter
+from src.engine.blotter import POST_ONLY_FAILED, Blotter
 from src.engine.book import OrderBook
 from src.engine.echo import Echoes
 from src.engine.invariants import broken
@@ -234,6 +234,10 @@ class Market:
     def _order(self, fact: OrderUpdate) -> None:
         if fact.state is VenueState.REJECTED:
             self.orders.rejected += 1
+            # What would have crossed comes back further away; where an edit lost its order, a fresh one is the cure.
+            at_once = fact.reason == POST_ONLY_FAILED or fact.reason.startswith("PREV_ORDER")
+            if fact.order_id in self.blotter.working and not at_once:
+                self._back_off(fact.side, fact.time, fact.reason)
         elif fact.state is VenueState.OPEN:
             self.refusals[fact.side] = 0
         own = self.blotter.own_levels
@@ -254,7 +258,9 @@ class Market:
             self.orders.rejected += 1
             self._refused(fact)
         elif fact.code == TOO_MANY and fact.verb is not Verb.CANCEL:
-            self._hold(fact, HOLD_FIRST, fact.reason)
+            order = self.blotter.working.get(fact.order_id)
+            if order is not None:
+                self._hold(order.side, fact.time + HOLD_FIRST, fact.reason)
         self.blotter.apply(fact)
         self._note_uptime(fact.time)
 
@@ -263,15 +269,16 @@ class Market:
         order = self.blotter.working.get(fact.order_id)
         if order is None or fact.code == EDIT_NOT_FOUND:  # there a fresh order is the cure
             return
-        self.refusals[order.side] = refusals = self.refusals[order.side] + 1
-        why = f"{fact.reason} (code {fact.code})" if fact.code else fact.reason
-        self._hold(fact, min(HOLD_MOST, HOLD_FIRST << min(refusals - 1, 10)), f"the venue refused: {why}")
+        self._back_off(order.side, fact.time, f"{fact.reason} (code {fact.code})" if fact.code else fact.reason)
 
-    def _hold(self, fact: Answer, wait: int, why: str) -> None:
-        """Place nothing on the side of *fact*'s order for *wait* ns; what stands stays."""
-        if (order := self.blotter.working.get(fact.order_id)) is not None:
-            self.held_until[order.side] = max(self.held_until[order.side], fact.time + wait)
-            self.held_why[order.side] = why
+    def _back_off(self, side: Side, now: int, why: str) -> None:
+        self.refusals[side] = refusals = self.refusals[side] + 1
+        self._hold(side, now + min(HOLD_MOST, HOLD_FIRST << min(refusals - 1, 10)), f"the venue refused: {why}")
+
+    def _hold(self, side: Side, until: int, why: str) -> None:
+        """Place nothing on *side* before *until*; what stands stays."""
+        self.held_until[side] = max(self.held_until[side], until)
+        self.held_why[side] = why
 
     def _absent(self, fact: OrderAbsent) -> None:
         self.blotter.apply(fact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from src.model.actions import Action, Side
@@ -64,7 +65,9 @@ class AtExchange(Court):
                 self._born.setdefault(event.external_id, self._world.exchange.now / SEC)
                 self._swept(event)
             elif isinstance(event, TradeView) and not self.is_ours(event.external_id):
-                self._strange[str(event.trade_id)] = (event.market, event.side * event.size)
+                trade_id, lots = str(event.trade_id), (event.market, event.side * event.size)
+                self._strange[trade_id] = lots
+                self._strange_since.append((self._world.exchange.now / SEC, trade_id, lots))
 
     def _swept(self, view: OrderView) -> None:
         """Take a mass-cancel of an earlier run that ends the test order while the timer runs for a proof, too: nobody
@@ -125,7 +128,9 @@ class AtExchange(Court):
     def _unknown(self, order_id: str, market: str) -> list[int]:
         """Return the signed lots that other hands traded in *market* and *order_id* could not allow for."""
         self._hear()
-        unknown = {**self._unheard.get(order_id, {}), **self._strange}
+        left = self._left.get(order_id, math.inf)
+        since = {trade_id: lots for time, trade_id, lots in self._strange_since if time >= left}
+        unknown = {**self._unheard.get(order_id, {}), **since, **self._strange}
         return [lots for name, lots in unknown.values() if name == market]
 
     def _judge_room(self, request: OrderRequest, standing: Sequence[Order]) -> None:

@@ -58,6 +58,7 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
     _began = 0
     _opened = False
     _lagged = False
+    _tested = 0.0  # when the timer last was allowed to fire
     _disarmed = False  # the last run ended in order and stopped the timer
     _blocked = (0.0, 0.0)  # from when until when a 429 forbids orders
     _urgent = 0.0  # requests of the last seconds that may use the reserve
@@ -107,9 +108,10 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         house = self._house
         halted = house is not None and house.desk is not None and house.desk.state is TradingState.HALTED
         if house is None or halted or house.closing or house.canary.closed():
+            self._tested = self._world.seconds()
             return  # nothing of ours stands, or the test lets the timer fire
         # A failed arming is tried again a third of the countdown later: until then the timer may still fire.
-        if self._world.seconds() - self.calm_since > self._dead_man_sec / 3 + 2.0:
+        if self._world.seconds() - max(self.calm_since, self._tested) > self._dead_man_sec / 3 + 2.0:
             self.violate("L2", "the venue's timer fires in calm times")
 
     def _look_at_funding(self) -> None:

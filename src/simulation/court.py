@@ -51,6 +51,7 @@ class Court(Ears):
         self._last_fed: dict[tuple[str, str], float] = {}
         self._requests: deque[float] = deque()
         self._strange: dict[str, tuple[str, int]] = {}  # trades of other hands that the bot has not heard of
+        self._strange_since: list[tuple[float, str, tuple[str, int]]] = []  # all of them, with their times
         self._unheard: dict[str, dict[str, tuple[str, int]]] = {}  # those of them when an order left, by its id
         self._filled: dict[str, int] = {}
         self._ended: dict[str, OrderState] = {}

@@ -442,6 +442,21 @@ def test_money_paid_in_loosens_no_limit_after_a_restart():
     assert "lost 51.00 USD" in trip.reason
 
 
+@pytest.mark.parametrize(("cash", "reference"), [("10000", 10_000), ("10200", 10_200), ("9900", 10_000)])
+def test_money_paid_in_and_taken_out_again_is_no_loss_at_the_next_start(cash: str, reference: int):
+    """Of 500 USD that were paid in 500, 300 or 600 are taken out: no reference keeps more than what is still there."""
+    desk = make_desk()
+    desk.watch(START)
+    for number, now_in in enumerate(("10500", cash), start=1):
+        desk.apply(balance(now_in))
+        desk.watch(START + number * MINUTE)
+        for _ in range(EXPLAINED_WITHIN):
+            desk.fills_read()
+        assert desk.watch(START + number * MINUTE + 2 * SEC) is None
+
+    assert desk.guard.state.peak_equity_usd == reference
+
+
 def test_what_the_venue_rounds_after_a_deposit_is_no_new_doubt():
     """A millionth more or less with every reading: the deposit is still looked for ten times and no longer."""
     desk = make_desk()

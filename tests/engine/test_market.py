@@ -364,6 +364,29 @@ def test_a_refused_side_waits_longer_each_time_and_the_other_side_does_not():
     assert 0 == market.refusals[Side.BUY]
 
 
+def test_a_side_whose_orders_the_engine_rejects_waits_as_if_they_had_been_refused():
+    """Accepted by REST and rejected behind it, told twice: 1 s, then 2 s; what would have crossed comes at once."""
+    market = make_market()
+    now = warm(market)
+    bid, ask = decide(market, now).actions
+    acknowledge(market, (ask,), now)
+    for hold in (1, 2):
+        market.apply(answer(bid.order_id, Verb.PLACE, Outcome.ACCEPTED, now))
+        for _ in range(2):
+            market.apply(update(bid, VenueState.REJECTED, now, reason="UNKNOWN_MARKET"))
+        decision = decide(market, now + hold * SEC - 1)
+        assert () == decision.actions
+        assert "the venue refused: UNKNOWN_MARKET" == market.held_why[Side.BUY]
+        now += hold * SEC
+        market.apply(snapshot(now))
+        (bid,) = decide(market, now).actions
+
+    market.apply(update(bid, VenueState.REJECTED, now, reason="PREV_ORDER_NOT_FOUND"))
+    (bid,) = decide(market, now).actions
+    market.apply(update(bid, VenueState.REJECTED, now, reason="POST_ONLY_FAILED"))
+    assert [Place] == [type(action) for action in decide(market, now).actions]
+
+
 def test_an_edit_of_an_order_that_has_ended_is_followed_by_a_fresh_one_at_once():
     """Code 1142 is no reason to wait: the venue is asked about the old order and its level is placed anew."""
     market, now = quoting_market()

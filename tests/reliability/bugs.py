@@ -107,6 +107,61 @@ BUGS = [
         "crash points",
         "tests/simulation/test_crash.py::test_a_restart_that_forgets_its_position_is_caught",
     ),
+    Bug(
+        "A restart only reduced for good: before its first price a long position looked like missing money",
+        "simulation, and reading the code",
+        "seed-1.json",
+    ),
+    Bug(
+        "One held market without a price switched the loss limits of the whole account off",
+        "reading the code",
+        "tests/engine/test_desk.py::test_while_a_position_has_no_price_all_markets_only_reduce",
+    ),
+    Bug(
+        "One order far away in an empty book halted trading, or raised the saved peak for ever",
+        "reading the code",
+        "tests/engine/test_desk.py::test_an_order_far_away_in_an_empty_book_is_neither_loss_nor_profit",
+    ),
+    Bug(
+        "Money paid in during a run loosened the loss limits of the next",
+        "reading the code",
+        "tests/engine/test_desk.py::test_money_paid_in_loosens_no_limit_after_a_restart",
+    ),
+    Bug(
+        "After a change of the price or size step orders could leave ten times too large",
+        "reading the code",
+        "tests/venues/test_venue.py::test_after_a_change_of_step_nothing_is_signed_but_cancels_go",
+    ),
+    Bug(
+        "A server error under a status below 500 was taken for a refusal, and its order for one that never was",
+        "reading the code",
+        "tests/venues/test_rest.py::test_an_error_with_any_other_code_is_unanswered",
+    ),
+    Bug(
+        "A terminal or pipe that nobody read stopped the loop, and quotes stood until the venue's timer fired",
+        "reading the code",
+        "tests/wire/test_outputs.py::test_whoever_reads_may_stop_or_die_and_the_bot_trades_on_and_ends_in_order",
+    ),
+    Bug(
+        "An order could leave two seconds after it had been permitted, while its connection was being made",
+        "reading the code",
+        "tests/venues/test_last_gate.py::test_what_becomes_forbidden_while_the_connection_is_made_is_withheld",
+    ),
+    Bug(
+        "The first cancel of a halt waited for the disk",
+        "reading the code",
+        "tests/records/test_state.py::test_a_halt_does_not_wait_for_the_disk_and_is_on_it_after_the_end",
+    ),
+    Bug(
+        "After the machine had slept, the journal took its disk for too slow, and nothing was quoted again",
+        "reading the code",
+        "tests/records/test_journal.py::test_a_clock_that_jumps_over_a_sleep_is_no_slow_disk",
+    ),
+    Bug(
+        "A side whose orders the engine rejected was placed again at once, twenty-five times a second",
+        "simulation, half-hour worlds",
+        "tests/engine/test_market.py::test_a_side_whose_orders_the_engine_rejects_waits_as_if_they_had_been_refused",
+    ),
 ]
 
 

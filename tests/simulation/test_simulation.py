@@ -116,6 +116,7 @@ def test_what_was_found_once_is_not_lost_again(path: Path):
     34: foreign trades in a row, each read as slowly as the next came, looked like a lasting difference.
     38: an order that waited to leave was not counted against an order found meanwhile.
     290: after a sleep a mark was believed whose age our clock could no longer tell.
+    1: before the first price after a restart a long position looked like missing money, and only reducing was left.
     2131: a mass-cancel of an earlier run ended the test order while the timer ran, and the judge blamed the bot.
     """
     assert failures(simulate(read(path))) == []

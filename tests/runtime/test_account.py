@@ -217,28 +217,14 @@ async def test_a_market_that_takes_no_new_risk_is_left_and_entered_again(status:
             await s.until(s.quoted, within=75)
 
 
+@pytest.mark.parametrize("fees_silent", [False, True])
 @virtual
-async def test_a_new_price_step_halts_because_nothing_can_be_carried_over(monkeypatch: pytest.MonkeyPatch):
-    """The tick becomes $0.1 while we trade: HALTED, asking for a restart, and no order is left."""
-    async with scene() as s:
-        house = s.house()
-        async with living(house):
-            await s.until(s.quoted)
-            rules = s.exchange.listing(BTC).instrument
-
-            async def finer(_names: object) -> dict[str, Instrument]:
-                return {BTC: msgspec.structs.replace(rules, tick=Decimal("0.1"))}
-
-            monkeypatch.setattr(s.venue, "instruments", finer)
-            await s.until(lambda: house.desk and house.desk.state is TradingState.HALTED, within=75)
-            assert house.desk is not None
-            assert "changed the price or size step" in house.desk.reason
-            await s.until(lambda: not s.open(), within=2)
-
-
-@virtual
-async def test_a_new_price_step_is_heard_although_the_fees_cannot_be_read(monkeypatch: pytest.MonkeyPatch):
-    """From here on the venue counts in the new step: HALTED at the first reading, with the fees unanswered for ever."""
+async def test_a_new_price_step_halts_because_nothing_can_be_carried_over(
+    monkeypatch: pytest.MonkeyPatch, fees_silent: bool
+):
+    """The tick becomes $0.1 while we trade: HALTED, asking for a restart, and no order is left; also when the fees, which
+    are read with the rules, are not answered.
+    """
     async with scene() as s:
         house = s.house()
         async with living(house):
@@ -252,7 +238,8 @@ async def test_a_new_price_step_is_heard_although_the_fees_cannot_be_read(monkey
                 raise Unanswered("timeout")
 
             monkeypatch.setattr(s.venue, "instruments", finer)
-            monkeypatch.setattr(s.venue, "fees", silent)
+            if fees_silent:
+                monkeypatch.setattr(s.venue, "fees", silent)
             await s.until(lambda: house.desk and house.desk.state is TradingState.HALTED, within=75)
             assert house.desk is not None
             assert "changed the price or size step" in house.desk.reason

@@ -222,8 +222,8 @@ async def test_a_market_that_takes_no_new_risk_is_left_and_entered_again(status:
 async def test_a_new_price_step_halts_because_nothing_can_be_carried_over(
     monkeypatch: pytest.MonkeyPatch, fees_silent: bool
 ):
-    """The tick becomes $0.1 while we trade: HALTED, asking for a restart, and no order is left; also when the fees, which
-    are read with the rules, are not answered.
+    """The tick becomes $0.1 while we trade: HALTED, asking for a restart, and no order is left; also when the fees,
+    which are read with the rules, are not answered.
     """
     async with scene() as s:
         house = s.house()

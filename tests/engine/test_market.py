@@ -664,3 +664,12 @@ def test_an_order_withheld_by_our_own_gates_is_decided_anew_at_once():
         market.apply(answer(action.order_id, Verb.PLACE, Outcome.WITHHELD, now, reason="stopping"))
 
     assert len(decide(market, now + 1).actions) == 2
+
+
+def test_what_was_held_back_for_an_order_nobody_knows_holds_no_side_back():
+    """An answer to an order of before a restart: it has no side here."""
+    market, now = quoting_market()
+    market.apply(
+        answer("xmmr0-BTC-USD-9", Verb.PLACE, Outcome.WITHHELD, now, code="429", reason="request budget used up")
+    )
+    assert {Side.BUY: 0, Side.SELL: 0} == market.held_until

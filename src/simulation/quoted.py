@@ -4,7 +4,7 @@
 L1    (``run`` asks when) a side counts as quoted by an order of the living run only, and as excused only if
       what is held, what stands, and the limits leave less than the smallest order there
 L2    in calm times no side is without a quote for long, or for most of the time, without such an excuse, while
-      others make a market
+      others make a market, and what they do has been delivered for a while without a pause
 ====  ===================================================================================================
 
 What the bot itself says about its limits excuses nothing.
@@ -12,11 +12,13 @@ What the bot itself says about its limits excuses nothing.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from src.engine.market import Market
 from src.engine.risk import TradingState
 from src.model.actions import Side
+from src.model.facts import AnyFact
 from src.runtime.canary import is_canary
 from src.runtime.house import House
 from src.runtime.rate import BURST, PLACE_RESERVE
@@ -26,10 +28,11 @@ from src.simulation.halts import Halts
 from src.simulation.world import ACCOUNT
 
 _LONGEST = 16  # looks, two in a second: a fill, the wait until the next decision and a slow line take half as long
-_MOST = 0.6  # of the looks
+_MOST = 0.8  # of the looks: without edits, and with a pause of a second, a side is away for half of the time
 _PENALTY_SEC = 62.0  # the refill runs at half speed
 _SPARE = 4  # requests
-_FEW = 20  # looks that say nothing about a share yet
+_FLOWING_SEC = 4.0  # a book without a pause for so long can be quoted on; one that falls silent is stale after three
+_FEW = 36  # looks that say nothing about a share yet: the calm end has forty
 
 Place = tuple[str, Side]
 
@@ -42,6 +45,20 @@ class Quoted(Halts):
         self._calm_looks = 0
         self._absent: Counter[Place] = Counter()  # looks of the calm times in which a side lacked a quote
         self._absent_now: Counter[Place] = Counter()  # those in a row until now
+        self._flow: dict[
+            str, tuple[float, float]
+        ] = {}  # market → since when its book comes without a pause, the latest
+
+    def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
+        super().fed(stream, market, fact)
+        if stream == "book" and fact is not None:
+            now = self._world.seconds()
+            since = self._flow[market][0] if self._flows(market) else now
+            self._flow[market] = since, now
+
+    def _flows(self, market: str) -> bool:
+        latest = self._flow.get(market, (0.0, -math.inf))[1]
+        return self._world.seconds() - latest <= self.limits.max_book_age_ms / 1000
 
     def unquoted(self) -> list[Place]:
         """Return the sides without a quote that nothing true forbids."""
@@ -65,7 +82,7 @@ class Quoted(Halts):
             self._absent_now.clear()
             return  # no quote may leave now
         self._calm_looks += 1
-        absent = [(name, side) for name, side in self.unquoted() if self._others_quote(name)]
+        absent = [(name, side) for name, side in self.unquoted() if self._others_quote(name) and self._can_tell(name)]
         self._absent.update(absent)
         self._absent_now = Counter({place: self._absent_now[place] + 1 for place in absent})
         for name, side in absent:
@@ -75,6 +92,10 @@ class Quoted(Halts):
             elif self._calm_looks >= _FEW and all_looks > _MOST * self._calm_looks:
                 told = f"{all_looks} of {self._calm_looks} looks"
                 self.violate("L2", f"{name} {side.name} is without a quote in {told} in calm times")
+
+    def _can_tell(self, name: str) -> bool:
+        """Whether the book has been told for so long that the bot must know it."""
+        return self._flows(name) and self._world.seconds() - self._flow[name][0] >= _FLOWING_SEC
 
     def _is_short(self, house: House) -> bool:
         """Whether requests are short, and for a reason: a 429 within the last minute, or many that have left."""

@@ -352,15 +352,20 @@ async def test_while_a_request_may_still_land_the_timer_stays_armed():
             assert s.exchange.armed
 
 
+async def lose_the_test_order(stage: Scene, house: House) -> None:
+    """Let nobody know what became of the test order, until the timer of the start has run out."""
+    stage.venue.swallow_request = True
+    await stage.until(lambda: house.canary.at_large, within=5)
+    await stage.until(lambda: not stage.exchange.armed, within=11)
+
+
 @virtual
 async def test_a_test_order_that_may_still_land_finds_a_timer_that_was_started_for_it():
     """The switch was never proven and the timer of the start has run out: at the end it is started anew."""
     async with scene() as s:
         house = s.house()
         async with living(house) as life:
-            s.venue.swallow_request = True
-            await s.until(lambda: house.canary.at_large, within=5)
-            await s.until(lambda: not s.exchange.armed, within=11)
+            await lose_the_test_order(s, house)
             s.venue.swallow_request = False
             house.stop()
             summary = await life
@@ -374,9 +379,7 @@ async def test_an_end_without_a_timer_claims_no_empty_book(monkeypatch: pytest.M
     async with scene() as s:
         house = s.house()
         async with living(house) as life:
-            s.venue.swallow_request = True
-            await s.until(lambda: house.canary.at_large, within=5)
-            await s.until(lambda: not s.exchange.armed, within=11)
+            await lose_the_test_order(s, house)
 
             async def mute(_seconds: int) -> None:
                 raise Unanswered("timeout")

@@ -16,13 +16,13 @@ from src.runtime.clock import Clock
 from src.runtime.rate import Priority, RateBudget
 from src.venues.protocol import Venue
 
-RETRY = 1.0  # seconds until the next try when the venue did not confirm
+RETRY = 1.0  # seconds until the next try when it could not be armed, whoever was to blame
 log = structlog.get_logger()
 
 
 class DeadMan:
     """Keeps the venue's timer armed, re-arming every third of *seconds*, sooner when that failed, and only while every
-    coroutine beats.
+    coroutine beats; as soon as all of them beat again, it is armed again.
 
     The timer is account-wide: it covers all markets, and another process on the same account would share it.
     ``armed_until`` is counted from the moment the last *confirmed* request was sent, so it errs on the early side.
@@ -52,15 +52,15 @@ class DeadMan:
 
     async def run(self) -> None:
         """Re-arm until the timer has evidently fired. Cancelling is safe; the timer then runs out at the venue."""
+        told = ""
         while not self._fired:
-            late = self._watchdog.late(self._clock.now())
-            pause = self.seconds / 3
-            if late:
-                log.error("dead-man's-switch not re-armed: not every part works", late=", ".join(late))
-            elif not await self.arm():
-                pause = RETRY
+            late = ", ".join(self._watchdog.late(self._clock.now()))
+            if late not in ("", told):
+                log.error("dead-man's-switch not re-armed: not every part works", late=late)
+            told = late
+            armed = not late and await self.arm()
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(self.seconds / 3 if armed else RETRY):
                     await self._again.wait()
             self._again.clear()
         self._fired = False

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from src.engine.market import SEC
 from src.engine.watchdog import Watchdog
@@ -65,6 +66,22 @@ async def test_an_arming_that_was_refused_is_tried_again_each_second():
         times = [(time - began) / SEC for time, _ in p.stage.exchange.arms]
         assert times == pytest.approx([0, 6, 9], abs=0.2)
         assert len(p.stage.open()) == 1
+        task.cancel()
+
+
+@virtual
+async def test_when_everybody_beats_again_it_is_armed_within_a_second_and_the_lateness_is_told_once():
+    """Late at the turns from 3 s to 4.5 s: armed at 5 s instead of at the next third, so that quoting can go on."""
+    async with post() as p:
+        p.watchdog.watch("quote BTC-USD", limit=2 * SEC, now=virtual_now())
+        task = asyncio.create_task(p.deadman.run())
+        with capture_logs() as said:
+            await asyncio.sleep(4.5)
+            p.watchdog.beat("quote BTC-USD", virtual_now())
+            await asyncio.sleep(1)
+        began = p.stage.exchange.arms[0][0]
+        assert [(time - began) / SEC for time, _ in p.stage.exchange.arms] == pytest.approx([0, 5], abs=0.2)
+        assert [row["late"] for row in said if "not every part works" in row["event"]] == ["quote BTC-USD"]
         task.cancel()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from src.sandbox.accounts import FIRST
@@ -92,9 +93,20 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("EXTENDED_")}
 
 
-def start_bot(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.Popen[str]:
+class Started(subprocess.Popen[str]):
+    """A process whose block waits for its end, as any ``Popen``; only a block that fails does not wait, but kills."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, trace)
+
+
+def start_bot(*arguments: str | Path, cwd: Path = ROOT) -> Started:
     """Start the bot as an operator does."""
-    return subprocess.Popen(
+    return Started(
         [sys.executable, "-m", "src.bot", *map(str, arguments)],
         cwd=cwd,
         env={**clean_environment(), "PYTHONPATH": str(ROOT)},

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import msgspec
 
-from src.engine.blotter import POST_ONLY_FAILED, Blotter
+from src.engine.backoff import Backoff
+from src.engine.blotter import Blotter
 from src.engine.book import OrderBook
 from src.engine.echo import Echoes
 from src.engine.invariants import broken
@@ -51,11 +52,6 @@ SEC = 1_000_000_000
 
 # An order is asked about when a step of its life takes longer than this: three times a slow round trip to Tokyo.
 QUIET = 3 * SEC
-# A side whose orders the venue refuses waits this long before the next try, doubling from the first to the most.
-HOLD_FIRST = 1 * SEC
-HOLD_MOST = 30 * SEC
-TOO_MANY = "429"  # code of an answer: more requests than the venue, or our own budget, allows
-EDIT_NOT_FOUND = "1142"  # Extended: the order to be edited has ended meanwhile
 PAYMENTS_KNOWN = 5_000  # hourly payments: more than half a year
 
 
@@ -102,6 +98,7 @@ class Market:
         self.volatility = Volatility(quoting.volatility_horizon_sec, quoting.volatility_window_sec)
         self.blotter = Blotter(market, run)
         self.echoes = Echoes()
+        self.backoff = Backoff()
         self.mids = MidHistory()
         self.markouts = MarkOuts()
         self.ledger = Ledger(instrument.unit_usd)
@@ -114,9 +111,6 @@ class Market:
         self.funding_rate = 0.0
         self.next_funding = 0
         self.fills = {Side.BUY: 0, Side.SELL: 0}
-        self.refusals = {Side.BUY: 0, Side.SELL: 0}  # in a row, since an order of the side was last seen in the book
-        self.held_until = {Side.BUY: 0, Side.SELL: 0}
-        self.held_why = {Side.BUY: "", Side.SELL: ""}
         self.volume_usd = Decimal(0)
         self.max_position_usd = 0.0
         self.venue_position: int | None = None
@@ -141,7 +135,7 @@ class Market:
             FundingPaid: self._funding_paid,
             OpenOrders: self._open_orders,
             Answer: self._answer,
-            OrderAbsent: self._absent,
+            OrderAbsent: self.blotter.apply,
         }
 
     @classmethod
@@ -232,14 +226,8 @@ class Market:
             self.mids.gap()
 
     def _order(self, fact: OrderUpdate) -> None:
-        if fact.state is VenueState.REJECTED:
-            self.orders.rejected += 1
-            # What would have crossed comes back further away; where an edit lost its order, a fresh one is the cure.
-            at_once = fact.reason == POST_ONLY_FAILED or fact.reason.startswith("PREV_ORDER")
-            if fact.order_id in self.blotter.working and not at_once:
-                self._back_off(fact.side, fact.time, fact.reason)
-        elif fact.state is VenueState.OPEN:
-            self.refusals[fact.side] = 0
+        self.orders.rejected += fact.state is VenueState.REJECTED
+        self.backoff.update(fact, known=fact.order_id in self.blotter.working)
         own = self.blotter.own_levels
         self.blotter.apply(fact)
         self.echoes.hear(own, self.blotter.own_levels, venue_time=fact.venue_time, now=fact.time)
@@ -254,34 +242,13 @@ class Market:
             self.orders.sent += fact.verb is Verb.PLACE
             self.orders.edited += fact.verb is Verb.REPLACE
             self.orders.cancelled += fact.verb is Verb.CANCEL
-        elif fact.outcome is Outcome.REFUSED and fact.verb is not Verb.CANCEL:
-            self.orders.rejected += 1
-            self._refused(fact)
-        elif fact.code == TOO_MANY and fact.verb is not Verb.CANCEL:
-            order = self.blotter.working.get(fact.order_id)
-            if order is not None:
-                self._hold(order.side, fact.time + HOLD_FIRST, fact.reason)
+        elif fact.outcome is Outcome.REFUSED:
+            self.orders.rejected += fact.verb is not Verb.CANCEL
+        order = self.blotter.working.get(fact.order_id)
+        if order is not None:
+            self.backoff.answer(fact, order.side)
         self.blotter.apply(fact)
         self._note_uptime(fact.time)
-
-    def _refused(self, fact: Answer) -> None:
-        """Hold the side back for a while: what was refused once is refused again, and each try costs a request."""
-        order = self.blotter.working.get(fact.order_id)
-        if order is None or fact.code == EDIT_NOT_FOUND:  # there a fresh order is the cure
-            return
-        self._back_off(order.side, fact.time, f"{fact.reason} (code {fact.code})" if fact.code else fact.reason)
-
-    def _back_off(self, side: Side, now: int, why: str) -> None:
-        self.refusals[side] = refusals = self.refusals[side] + 1
-        self._hold(side, now + min(HOLD_MOST, HOLD_FIRST << min(refusals - 1, 10)), f"the venue refused: {why}")
-
-    def _hold(self, side: Side, until: int, why: str) -> None:
-        """Place nothing on *side* before *until*; what stands stays."""
-        self.held_until[side] = max(self.held_until[side], until)
-        self.held_why[side] = why
-
-    def _absent(self, fact: OrderAbsent) -> None:
-        self.blotter.apply(fact)
 
     def _fill(self, fact: Fill) -> None:
         own = self.blotter.own_levels
@@ -435,7 +402,7 @@ class Market:
             refresh=self.order_life // 5,
             new_id=self.blotter.new_id,
             market=self.market,
-            hold=[side for side, until in self.held_until.items() if now < until],
+            hold=self.backoff.waiting(now),
         )
 
     def _broken(self, actions: Sequence[Action], room: Budget) -> str:

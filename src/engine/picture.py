@@ -77,8 +77,8 @@ def _gate(market: Market) -> str:
     if market.last.missing:
         return market.last.missing[0].gate
     for side in Side:
-        if market.last.time < market.held_until[side]:
-            return market.held_why[side]
+        if why := market.backoff.why(side, market.last.time):
+            return why
     return "orders on their way"
 
 

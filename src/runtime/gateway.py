@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from src.engine.market import TOO_MANY
+from src.engine.backoff import TOO_MANY
 from src.model.actions import Action, Cancel, Place
 from src.model.errors import Rejected, Throttled, Unanswered, Withheld
 from src.model.facts import Answer, AnyFact, Outcome, Verb

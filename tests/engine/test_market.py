@@ -347,7 +347,7 @@ def test_a_post_only_refusal_makes_the_next_order_keep_a_tick_away():
 
 
 def test_a_refused_side_waits_longer_each_time_and_the_other_side_does_not():
-    """Refused for lack of money: 1 s, then 2 s without a bid; the ask is placed; an order in the book ends the row."""
+    """Refused for lack of money: 1 s, then 2 s without a bid; the ask is placed, and then both follow the book."""
     market = make_market()
     now = warm(market)
     bid, ask = decide(market, now).actions
@@ -360,8 +360,9 @@ def test_a_refused_side_waits_longer_each_time_and_the_other_side_does_not():
         market.apply(snapshot(now))
         (bid,) = decide(market, now).actions
     acknowledge(market, (bid,), now)
+    market.apply(snapshot(now + MS, bid=60_050, ask=60_070))
 
-    assert 0 == market.refusals[Side.BUY]
+    assert {Side.BUY, Side.SELL} == {action.side for action in decide(market, now + MS).actions}
 
 
 def test_a_side_whose_orders_the_engine_rejects_waits_as_if_they_had_been_refused():
@@ -374,9 +375,8 @@ def test_a_side_whose_orders_the_engine_rejects_waits_as_if_they_had_been_refuse
         market.apply(answer(bid.order_id, Verb.PLACE, Outcome.ACCEPTED, now))
         for _ in range(2):
             market.apply(update(bid, VenueState.REJECTED, now, reason="UNKNOWN_MARKET"))
-        decision = decide(market, now + hold * SEC - 1)
-        assert () == decision.actions
-        assert "the venue refused: UNKNOWN_MARKET" == market.held_why[Side.BUY]
+        assert () == decide(market, now + hold * SEC - 1).actions
+        assert "the venue refused: UNKNOWN_MARKET" == market.backoff.why(Side.BUY, now)
         now += hold * SEC
         market.apply(snapshot(now))
         (bid,) = decide(market, now).actions
@@ -672,4 +672,4 @@ def test_what_was_held_back_for_an_order_nobody_knows_holds_no_side_back():
     market.apply(
         answer("xmmr0-BTC-USD-9", Verb.PLACE, Outcome.WITHHELD, now, code="429", reason="request budget used up")
     )
-    assert {Side.BUY: 0, Side.SELL: 0} == market.held_until
+    assert [] == market.backoff.waiting(now)

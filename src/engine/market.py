@@ -348,8 +348,8 @@ class Market:
         """Return the first reason not to quote here at all, or "" when all is well."""
         if self.alarm:
             return self.alarm
-        if not self.instrument.active:
-            return "market closed by the venue"
+        if self.instrument.closed:
+            return self.instrument.closed
         if Stream.BOOK not in self.streams:
             return "book stream down"
         if not self.book.trusted:

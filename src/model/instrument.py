@@ -19,7 +19,7 @@ class Instrument(msgspec.Struct, frozen=True):
     max_open_orders: int
     price_cap: float  # a buy may be at most mark * (1 + price_cap)
     price_floor: float  # a sell must be at least mark * (1 - price_floor)
-    active: bool = True  # False: the venue accepts no orders here
+    closed: str = ""  # why the venue accepts no orders here
     reduce_only: bool = False  # it accepts only orders that shrink a position
 
     @property

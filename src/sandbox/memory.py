@@ -401,7 +401,8 @@ class MemoryVenue:
     def _instrument(self, market: str) -> Instrument:
         status, rules = self._exchange.status(market), self._exchange.listing(market).instrument
         reduce_only = status == "REDUCE_ONLY"
-        return msgspec.structs.replace(rules, active=status == "ACTIVE" or reduce_only, reduce_only=reduce_only)
+        closed = "" if status == "ACTIVE" or reduce_only else f"market closed by the venue ({status})"
+        return msgspec.structs.replace(rules, closed=closed, reduce_only=reduce_only)
 
     def _prices(self, market: str) -> list[AnyFact]:
         exchange, now = self._exchange, self._now()

@@ -168,11 +168,15 @@ def test_without_a_confirmed_position_nothing_is_quoted():
 
 
 def test_a_closed_market_is_not_quoted():
-    """The venue's rules turn inactive (disabled, delisted): quotes go until they are active again."""
+    """The venue takes no orders any more (disabled, delisted): quotes go, and its reason is the reason."""
     market, now = quoting_market()
-    market.apply(Rules(time=now, market=NAME, instrument=replace(RULES, active=False), fees=FEES))
+    market.apply(
+        Rules(
+            time=now, market=NAME, instrument=replace(RULES, closed="market closed by the venue (DELISTED)"), fees=FEES
+        )
+    )
     assert [Cancel, Cancel] == [type(action) for action in decide(market, now).actions]
-    assert "market closed by the venue" == market.blocked(now)
+    assert "market closed by the venue (DELISTED)" == market.blocked(now)
 
 
 def test_a_changed_price_step_stops_trading():

@@ -202,7 +202,9 @@ async def test_a_funding_payment_lost_with_the_connection_is_found_by_the_money(
             assert market_of(house).ledger.parts.funding == sum(row.amount_usd for row in paid)
 
 
-@pytest.mark.parametrize(("status", "why"), [("DISABLED", "market closed by the venue"), ("REDUCE_ONLY", "")])
+@pytest.mark.parametrize(
+    ("status", "why"), [("DISABLED", "market closed by the venue (DISABLED)"), ("REDUCE_ONLY", "")]
+)
 @virtual
 async def test_a_market_that_takes_no_new_risk_is_left_and_entered_again(status: str, why: str):
     """Flat when the exchange changes it: a minute later our quotes are gone; ACTIVE again, they are back as late."""

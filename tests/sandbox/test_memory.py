@@ -125,7 +125,7 @@ def test_public_questions_are_answered_from_the_listings():
         assert isinstance(rate, FundingRate) and rate.next_time > virtual_now()
         stage.exchange.set_status("BTC-USD", "REDUCE_ONLY")
         rules = (await venue.instruments(["BTC-USD"]))["BTC-USD"]
-        assert (rules.active, rules.reduce_only) == (True, True)
+        assert (rules.closed, rules.reduce_only) == ("", True)
 
     play(scene)
 

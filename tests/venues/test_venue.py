@@ -184,17 +184,20 @@ async def test_the_clock_offset_is_read_from_the_date_header():
 
 
 async def test_instruments_leave_out_what_is_not_listed_and_complain_of_what_cannot_be_read():
-    """A delisted market is there but inactive; a market without rules is neither there nor missing."""
+    """A delisted market is there but closed; a market without rules is neither there nor missing."""
     async with at_home({"GET /info/markets": [*HOME["GET /info/markets"], market("BAD-USD", lot="0")]}) as (venue, _):
         rules = await venue.instruments(["BTC-USD", "OLD-USD", "NEW-USD"])
-        assert {name: rule.active for name, rule in rules.items()} == {"BTC-USD": True, "OLD-USD": False}
+        told = {name: rule.closed for name, rule in rules.items()}
+        assert told == {"BTC-USD": "", "OLD-USD": "market closed by the venue (DELISTED)"}
         assert await venue.market_names() == ["BTC-USD", "ETH-USD"]
         with pytest.raises(Unanswered, match="BAD-USD"):
             await venue.instruments(["BAD-USD"])
 
 
-@pytest.mark.parametrize("now", [[market(lot="0")], []])
-async def test_a_market_that_can_no_longer_be_read_keeps_its_orders_fills_and_position(now: list[dict[str, Any]]):
+@pytest.mark.parametrize(("now", "wrong"), [([market(lot="0")], "tick 1, lot 0"), ([], "it is not listed any more")])
+async def test_a_market_that_can_no_longer_be_read_keeps_its_orders_fills_and_position(
+    now: list[dict[str, Any]], wrong: str
+):
     """Its row turns unreadable, or is gone: what we hold there goes on being read, nothing is placed, cancels go."""
     others = [market("ETH-USD", "0.1", "0.001")]
     execution = trade(1, 1_790_000_000_000)
@@ -212,7 +215,8 @@ async def test_a_market_that_can_no_longer_be_read_keeps_its_orders_fills_and_po
     async with at_home(answers, streams) as (venue, server):
         server.answers["GET /info/markets"] = [*now, *others]
         told = await venue.instruments(["BTC-USD", "ETH-USD"])
-        assert {name: rules.active for name, rules in told.items()} == {"BTC-USD": False, "ETH-USD": True}
+        assert told["BTC-USD"].closed == f"the venue's rules for this market cannot be read: {wrong}"
+        assert told["ETH-USD"].closed == ""
         assert await venue.market_names() == ["ETH-USD"]
         assert [row.size for row in await venue.open_orders()] == [100]
         assert [row.size for row in await venue.positions()] == [100]
@@ -224,7 +228,7 @@ async def test_a_market_that_can_no_longer_be_read_keeps_its_orders_fills_and_po
             await venue.execute(PLACE, let_go)
         await venue.execute(Cancel(market="BTC-USD", order_id="run-1"), let_go)
         server.answers["GET /info/markets"] = [market(), *others]
-        assert (await venue.instruments(["BTC-USD"]))["BTC-USD"].active
+        assert not (await venue.instruments(["BTC-USD"]))["BTC-USD"].closed
         assert await venue.execute(PLACE, let_go) == "1"
 
 

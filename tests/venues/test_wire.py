@@ -528,19 +528,28 @@ def test_the_live_market_gives_its_rules():
     rules = readable["BTC-USD"].instrument
     assert unreadable == {}
     assert (rules.tick, rules.lot, rules.min_lots, rules.max_open_orders) == (1, Decimal("0.00001"), 10, 200)
-    assert (rules.max_order_usd, rules.price_cap, rules.active) == (15_000_000, 0.05, True)
+    assert (rules.max_order_usd, rules.price_cap, rules.closed) == (15_000_000, 0.05, "")
 
 
-@pytest.mark.parametrize("change", [{"active": False}, {"status": "DELISTED"}, {"isRfq": True}, {"status": "NEWS"}])
-def test_a_market_that_takes_no_orders_is_inactive(change: dict[str, Any]):
-    """Switched off, reduce-only, request-for-quote, or in a state we do not know."""
-    assert not listing(**change).instrument.active
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"active": False}, "market closed by the venue (inactive)"),
+        ({"status": "DELISTED"}, "market closed by the venue (DELISTED)"),
+        ({"status": "NEWS\x1b[2J"}, "market closed by the venue (NEWS [2J)"),
+        ({"status": None}, "market closed by the venue (None)"),
+        ({"isRfq": True}, "market trades on request for quotes only"),
+    ],
+)
+def test_a_market_that_takes_no_orders_says_why(change: dict[str, Any], why: str):
+    """Switched off, delisted, in a state we do not know, request-for-quote."""
+    assert listing(**change).instrument.closed == why
 
 
 def test_a_market_before_its_end_takes_only_what_shrinks_a_position():
     """REDUCE_ONLY is not closed: the side that gets us out must stay open."""
     rules = [listing(**change).instrument for change in ({}, {"status": "REDUCE_ONLY"})]
-    assert [(each.active, each.reduce_only) for each in rules] == [(True, False), (True, True)]
+    assert [(each.closed, each.reduce_only) for each in rules] == [("", False), ("", True)]
 
 
 def test_spot_markets_are_not_ours_and_one_bad_row_harms_no_other():

@@ -65,7 +65,7 @@ def listing(row: Row) -> Listing:
         max_open_orders=int(_amount(rules, "maxNumOrders")),
         price_cap=float(_amount(rules, "limitPriceCap")),
         price_floor=float(_amount(rules, "limitPriceFloor")),
-        active=row.get("active") is True and status in ("ACTIVE", "REDUCE_ONLY") and not row.get("isRfq"),
+        closed=_why_closed(row, status),
         reduce_only=status == "REDUCE_ONLY",
     )
     return Listing(
@@ -79,9 +79,19 @@ def listing(row: Row) -> Listing:
     )
 
 
-def closed(known: Listing) -> Listing:
-    """Return *known* as a market that takes no orders."""
-    return replace(known, instrument=msgspec.structs.replace(known.instrument, active=False))
+def closed(known: Listing, wrong: str) -> Listing:
+    """Return *known* as a market that takes no orders, because its row has something *wrong*."""
+    why = f"the venue's rules for this market cannot be read: {wrong}"
+    return replace(known, instrument=msgspec.structs.replace(known.instrument, closed=why))
+
+
+def _why_closed(row: Row, status: Any) -> str:
+    """Return why the venue takes no orders in a market of *status*, or ""."""
+    if row.get("isRfq"):
+        return "market trades on request for quotes only"
+    if status not in ("ACTIVE", "REDUCE_ONLY"):
+        return f"market closed by the venue ({clean(status, 20)})"
+    return "" if row.get("active") is True else "market closed by the venue (inactive)"
 
 
 def _amount(rules: Row, key: str) -> Decimal:

@@ -167,7 +167,7 @@ class ExtendedVenue:
     async def market_names(self) -> list[str]:
         """Return the perpetuals that can be traded now."""
         await self._load_listings()
-        return sorted(market for market, listing in self._listings.items() if listing.instrument.active)
+        return sorted(market for market, listing in self._listings.items() if not listing.instrument.closed)
 
     async def fees(self, markets: Sequence[str]) -> dict[str, Fees]:
         answer = await self._rest.get("/user/fees", [("market", market) for market in markets])
@@ -330,7 +330,7 @@ class ExtendedVenue:
             new = listings.get(market)
             if new is None:
                 unreadable.setdefault(market, "it is not listed any more")
-                listings[market] = rules.closed(old)
+                listings[market] = rules.closed(old, unreadable[market])
             elif (old.instrument.tick, old.instrument.lot) != (new.instrument.tick, new.instrument.lot):
                 self._grid_epoch += 1
                 self._resized.add(market)

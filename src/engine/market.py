@@ -52,6 +52,7 @@ SEC = 1_000_000_000
 
 # An order is asked about when a step of its life takes longer than this: three times a slow round trip to Tokyo.
 QUIET = 3 * SEC
+HOUR_SEC = 3600  # from one funding payment to the next; the time of the next is read up to a minute after the last
 PAYMENTS_KNOWN = 5_000  # hourly payments: more than half a year
 
 
@@ -446,7 +447,7 @@ class Market:
             ask=touch[1],
             volatility=volatility,
             funding_rate=self.funding_rate,
-            seconds_to_funding=float(max(0, (self.next_funding - now) // SEC)),
+            seconds_to_funding=float((self.next_funding - now) // SEC % HOUR_SEC),
             ratio=max(-1.0, min(1.0, self.position_usd / self.limits.max_net_position_usd)),
             position=self.position,
             references=self._references,
@@ -470,6 +471,12 @@ class Market:
             return "" if order is not None else "the order has ended"
         if order is None or order.state is not OrderState.INTENT:
             return "no longer intended"
+        if isinstance(action, Replace):
+            edited = self.blotter.working.get(action.replaces)
+            if (
+                edited is None or edited.filled
+            ):  # the venue does not say whether its new size were the total or the rest
+                return "the order to be edited has traded or ended"
         return self.blocked(now)
 
     def overrun(self, action: Place | Replace, budget: Budget) -> str:

@@ -109,7 +109,7 @@ def diff(
     order is renewed when it would not outlive ``now + refresh``; new ones live until *expires*. The open orders of a
     side with what is added stay within *budget* (both orders of an edit count in full), and nothing is added that could
     trade with an open order of our own. What cannot pass now waits for a later round, as does everything new on the
-    sides to *hold*.
+    sides to *hold*: there an order that is bolder than wanted goes, or it would be picked off while its side waits.
     """
     orders = sorted(working, key=_level)
     gate = _Gate(orders, budget, instrument.min_lots)
@@ -138,6 +138,7 @@ def diff(
         for order in _stale(held, quotes.get(rung), good)
     ]
     cancels, replacements = _changed(changes, gate)
+    cancels += [order for order, quote in replacements if quote.side in hold and _bolder(order, quote)]
     for side in gate.overrun:
         limit = budget.buy if side is Side.BUY else budget.sell
         cancels += _excess([order for order in orders if order.side is side and order not in cancels], limit)
@@ -186,14 +187,19 @@ def _changed(
             # A partly filled order is not edited: the venue does not say whether its new size is the total or the rest.
             cancels.append(order)
         elif gate.crosses(quote):
-            if order.side * order.price > quote.side * quote.price:
-                cancels.append(order)  # bolder than wanted; a timid one may wait until our other side has moved away
+            if _bolder(order, quote):
+                cancels.append(order)  # a timid one may wait until our other side has moved away
         elif gate.fits(quote):
             gate.add(quote)
             replacements.append((order, quote))
         else:
             cancels.append(order)
     return cancels, replacements
+
+
+def _bolder(order: WorkingOrder, quote: Quote) -> bool:
+    """Whether *order* is nearer to the other side, or beyond it, than is wanted there."""
+    return order.side * order.price > quote.side * quote.price
 
 
 def _missing(quotes: Iterable[Quote], gate: _Gate) -> list[Quote]:

@@ -243,7 +243,7 @@ class LossState(msgspec.Struct, frozen=True):
 class LossGuard:
     """Watches equity against the loss limits. It does not latch: whoever acts on a ``Trip`` decides what ends it."""
 
-    __slots__ = ("_max_daily_loss_usd", "_max_drawdown_usd", "_min_balance_usd", "_state")
+    __slots__ = ("_away", "_max_daily_loss_usd", "_max_drawdown_usd", "_min_balance_usd", "_state")
 
     def __init__(self, limits: RiskLimits, state: LossState | None) -> None:
         """*state* is what an earlier run saved; None begins anew at the first ``update``."""
@@ -252,6 +252,7 @@ class LossGuard:
         self._max_drawdown_usd = Decimal(str(limits.max_drawdown_usd))
         self._min_balance_usd = Decimal(str(limits.min_balance_usd))
         self._state = state or LossState()
+        self._away = bool(self._state.day)  # until the first look after a restart
 
     @property
     def state(self) -> LossState:
@@ -260,6 +261,9 @@ class LossGuard:
 
     def update(self, now: int, equity_usd: Decimal) -> Trip | None:
         """Take in the equity at *now* (ns since the epoch); return the worst limit it breaks, if any."""
+        if self._away:
+            self._away = False
+            self._return(equity_usd)
         self._roll(now, equity_usd)
         lost_usd = self._state.day_start_equity_usd - equity_usd
         if lost_usd >= self._max_daily_loss_usd:
@@ -282,6 +286,13 @@ class LossGuard:
                 day_start_equity_usd=self._state.day_start_equity_usd + amount_usd,
                 peak_equity_usd=self._state.peak_equity_usd + amount_usd,
             )
+
+    def _return(self, equity_usd: Decimal) -> None:
+        """Take what the account has beyond its peak for paid in while nobody looked: a gain would bear the same, but of
+        money paid in as much could otherwise be lost unseen today.
+        """
+        if (more := equity_usd - self._state.peak_equity_usd) > 0:
+            self.transfer(more)
 
     def _roll(self, now: int, equity_usd: Decimal) -> None:
         """Begin a new day and raise the peak where due; a clock set back begins no day."""

@@ -10,9 +10,9 @@ from src.engine.market import SEC
 from src.model.errors import Throttled
 
 # Cancels and the dead-man timer may use the budget to its last request; orders and questions must leave these shares
-# to them.
+# to them. Orders leave more, or a market that moves would take every request, and nothing in doubt were ever asked for.
 PLACE_RESERVE = 0.2
-QUERY_RESERVE = 0.3
+QUERY_RESERVE = 0.1
 # A burst may take this share of a minute's allowance; the rest is refilled evenly, so no 60 s window exceeds the
 # allowance.
 BURST = 0.2
@@ -27,8 +27,8 @@ class Priority(enum.IntEnum):
 
     CANCEL = 0
     DEAD_MAN = 1
-    PLACE = 2
-    QUERY = 3
+    QUERY = 2
+    PLACE = 3
 
 
 class RateBudget:

@@ -34,6 +34,7 @@ class Purse:
         self._recent: deque[float | None] = deque(maxlen=_SURE)
         self._unsaved: deque[float] = deque()
         self._slack = 0.0
+        self._returns = True
         if self._age < _SAVED:
             self._began = None
 
@@ -41,6 +42,7 @@ class Purse:
         """Take in the equity (None while the books disagree), what is held, and the day the bot counts."""
         around = [each for each in (self._recent[-1] if self._recent else None, equity) if each is not None]
         self._age += 1
+        returns = self._returns and day == self._day
         if day != self._day:
             self._day, self._age = day, 0
             self._began = (min(around), max(around)) if around else None
@@ -48,6 +50,10 @@ class Purse:
         self._slack = _CENT_SLACK + _SHARE_SLACK * held_usd
         if equity is None or not day:
             return
+        if returns and self._began is not None:  # what is there beyond the saved peak may be taken for paid in
+            least, most = self._began
+            self._began = least, most + max(0.0, max(around) + self._slack - self._peak)
+        self._returns = False
         self._highest = max(self._highest, equity)
         self._unsaved.append(min(around))
         if len(self._unsaved) > _SAVED:

@@ -214,6 +214,16 @@ def test_positive_funding_lowers_both_quotes():
     assert {side: price - 30 for side, price in before.items()} == after
 
 
+def test_a_funding_payment_that_is_over_moves_nothing_any_more():
+    """Paid a moment ago, the time of the next not yet read: it is an hour off, and costs a tick of rounding at most."""
+    plain, paid = make_market(funding_mode="skew"), make_market(funding_mode="skew")
+    now = warm(plain)
+    paid.apply(FundingRate(time=START, market=NAME, rate=0.001, next_time=warm(paid) - SEC))
+
+    before, after = prices(decide(plain, now)), prices(decide(paid, now))
+    assert all(0 <= before[side] - after[side] <= 1 for side in Side)
+
+
 def test_negative_funding_never_narrows_the_spread():
     """In symmetric mode the size of the rate counts, not its sign."""
     spreads = []
@@ -457,6 +467,23 @@ def test_the_last_gate_refuses_what_has_become_wrong_since_the_decision():
     assert "the order has ended" == market.still_wanted(Cancel(NAME, "gone"), now)
     market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
     assert "no longer intended" == market.still_wanted(bid, now)
+
+
+def test_the_last_gate_lets_no_edit_of_an_order_go_that_has_traded_or_ended_meanwhile():
+    """Whether the new size were the total or the rest the venue does not say; what has ended cannot be edited."""
+    market, now = quoting_market()
+    market.apply(snapshot(now + SEC, bid=60_050, ask=60_070))
+    edits = {action.side: action for action in decide(market, now + SEC).actions}
+    assert all(isinstance(edit, Replace) for edit in edits.values())
+    bid, ask = (market.blotter.working[edits[side].replaces] for side in Side)
+    assert "" == market.still_wanted(edits[Side.BUY], now + SEC) == market.still_wanted(edits[Side.SELL], now + SEC)
+    market.apply(fill(Side.BUY, bid.price, 3, now + SEC, trade_id="1", order_id=bid.order_id))
+    gone = Place(NAME, ask.order_id, Side.SELL, ask.price, ask.size, 0, True, False, 0)
+    market.apply(update(gone, VenueState.CANCELLED, now + SEC))
+
+    assert {"the order to be edited has traded or ended"} == {
+        market.still_wanted(edit, now + SEC) for edit in edits.values()
+    }
 
 
 def test_the_last_gate_counts_the_room_anew():

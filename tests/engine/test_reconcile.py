@@ -581,3 +581,26 @@ def test_a_held_side_gets_nothing_new_and_its_ids_are_not_used_up():
 
     assert [(SELL, "1")] == [(action.side, action.order_id) for action in actions if not isinstance(action, Cancel)]
     assert len(actions) == 1
+
+
+@pytest.mark.parametrize("edits", [True, False])
+@pytest.mark.parametrize(("side", "price", "wanted"), [(BUY, 99, 80), (SELL, 110, 120)])
+def test_on_a_held_side_what_is_bolder_than_wanted_goes(edits: bool, side: Side, price: int, wanted: int):
+    """The market has left the order behind, its edit must wait: it is cancelled, or others would pick it off."""
+    actions = diff(
+        [quote(side, wanted)],
+        [order("old", side, price)],
+        params=PARAMS,
+        instrument=INSTRUMENT,
+        budget=ROOM,
+        edits=edits,
+        post_only=True,
+        now=NOW,
+        expires=EXPIRES,
+        refresh=REFRESH,
+        new_id=lambda: "new",
+        market="BTC-USD",
+        hold=[side],
+    )
+
+    assert actions == [Cancel(market="BTC-USD", order_id="old")]

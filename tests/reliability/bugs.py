@@ -163,6 +163,31 @@ BUGS = [
         "tests/engine/test_market.py::test_a_side_whose_orders_the_engine_rejects_waits_as_if_they_had_been_refused",
     ),
     Bug(
+        "While a side waited after a refusal, its old order stayed, through the market, and was picked off",
+        "reading the code",
+        "tests/engine/test_reconcile.py::test_on_a_held_side_what_is_bolder_than_wanted_goes",
+    ),
+    Bug(
+        "In a market that moved, orders took every request: for minutes nothing in doubt was asked for",
+        "reading the code",
+        "tests/runtime/test_rate.py::test_orders_without_end_do_not_keep_a_question_waiting",
+    ),
+    Bug(
+        "Money paid in between two runs could be lost without the daily limit noticing",
+        "reading the code",
+        "tests/engine/test_risk.py::test_what_was_paid_in_between_two_runs_cannot_be_lost_unseen_on_that_day",
+    ),
+    Bug(
+        "An edit left although its order had traded since it was decided",
+        "reading the code",
+        "tests/engine/test_market.py::test_the_last_gate_lets_no_edit_of_an_order_go_that_has_traded_or_ended_meanwhile",
+    ),
+    Bug(
+        "After each funding payment the quotes stood off for up to a minute, by the whole payment",
+        "reading the code",
+        "tests/engine/test_market.py::test_a_funding_payment_that_is_over_moves_nothing_any_more",
+    ),
+    Bug(
         "After a freeze the timer was armed, and the market quoted, a third of a countdown later than it could",
         "kill drills",
         "tests/runtime/test_deadman.py::test_when_everybody_beats_again_it_is_armed_within_a_second_and_the_lateness_"

@@ -66,14 +66,24 @@ def test_no_window_of_a_minute_sees_more_than_the_allowance(
         assert sum(first <= time < first + 60 * SEC for time in times) <= per_minute
 
 
-def test_when_orders_have_used_their_share_questions_stop_first_and_cancels_still_go():
-    """Of a bucket of 120, questions leave 36 and orders 24 untouched; cancels and the dead-man timer take the last."""
+def test_when_orders_have_used_their_share_questions_and_cancels_still_go():
+    """Of a bucket of 120, orders leave 24 and questions 12 untouched; cancels and the dead-man timer take the last."""
     rate = RateBudget(600, Hand())
-    assert taken(rate, Priority.QUERY) == 84
-    assert taken(rate, Priority.PLACE) == 12
-    assert not rate.try_take(Priority.QUERY)
+    assert taken(rate, Priority.PLACE) == 96
+    assert taken(rate, Priority.QUERY) == 12
+    assert not rate.try_take(Priority.PLACE)
     assert rate.try_take(Priority.DEAD_MAN)
-    assert taken(rate, Priority.CANCEL) == 23
+    assert taken(rate, Priority.CANCEL) == 11
+
+
+def test_orders_without_end_do_not_keep_a_question_waiting():
+    """Whoever quotes takes every request it gets for a minute: a question a second is asked all the same."""
+    hand = Hand()
+    rate = RateBudget(600, hand)
+    for _ in range(60):
+        hand.time += SEC
+        taken(rate, Priority.PLACE)
+        assert rate.try_take(Priority.QUERY)
 
 
 @pytest.mark.parametrize("priority", list(Priority))

@@ -86,3 +86,13 @@ def test_an_operator_may_reduce_and_restart():
     result = simulate(Schedule(1, 60, faults=(Fault(15.0, "H6", scope="reduce"),)))
     assert result.violations == ()
     assert result.runs > 2
+
+
+def test_what_is_there_beyond_the_saved_peak_after_a_restart_may_stand_for_the_days_start():
+    """100 at the day's start; the next run finds 200: a loss of 6 from there is possible, and sure only from 100."""
+    purse = looked([100.0] * 30)
+    purse.enter()
+    for equity in (200.0, 193.0):
+        purse.look(equity, 0.0, "2025-01-01")
+    assert purse.maybe_lost(6)
+    assert not purse.surely_lost(6, 1000)

@@ -22,6 +22,7 @@ from src.model.instrument import Fees
 from src.records.journal import Journal
 from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
+from src.runtime.crew import Crew
 from src.runtime.rate import Priority, RateBudget
 from src.runtime.streams import Lines, follow
 from src.runtime.trader import BEAT_LIMIT, OVERLAP, Trader
@@ -121,13 +122,11 @@ class Account:
             )
         return False
 
-    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Start the account's coroutines in *group* and return their tasks."""
-        return [
-            group.create_task(self.stream_account(), name="account stream"),
-            group.create_task(self.poll_account(), name="account poll"),
-            group.create_task(self.watch_account(), name="account watch"),
-        ]
+    def start(self, crew: Crew) -> None:
+        """Start the account's coroutines in *crew*."""
+        crew.start(self.stream_account(), "account stream")
+        crew.start(self.poll_account(), "account poll")
+        crew.start(self.watch_account(), "account watch")
 
     async def stream_account(self) -> None:
         """Follow the private stream over every reconnect."""

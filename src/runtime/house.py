@@ -27,6 +27,7 @@ from src.runtime.account import Account
 from src.runtime.canary import Canary
 from src.runtime.clock import Clock
 from src.runtime.continuity import Comparison, Continuity
+from src.runtime.crew import Crew
 from src.runtime.deadman import DeadMan
 from src.runtime.emptying import empty_book
 from src.runtime.gateway import Gateway
@@ -222,22 +223,23 @@ class House:
             account = self._account(desk, traders)
             self.continuity.begin()
             self._parts = account, list(traders.values()), comparison
-            tasks = [group.create_task(self._keep_armed(desk), name="dead-man")]
-            tasks += account.start(group)
+            crew = Crew(group)
+            crew.start(self._keep_armed(desk), "dead-man")
+            account.start(crew)
             for trader in traders.values():
-                tasks += trader.start(group)
-            tasks.append(group.create_task(self.continuity.run(), name="beat"))
-            tasks.append(group.create_task(comparison.run(), name="clock"))
-            tasks.append(group.create_task(self._report(desk), name="report"))
-            tasks.append(group.create_task(self._empty_when_halted(), name="halt"))
+                trader.start(crew)
+            crew.start(self.continuity.run(), "beat")
+            crew.start(comparison.run(), "clock")
+            crew.start(self._report(desk), "report")
+            once = [group.create_task(self._empty_when_halted(), name="halt")]
             self.closing = ""
             await self._until_stopped()
             self.closing = "stopping"
-            tasks.append(group.create_task(self._cancel_soon(), name="cancel"))
-            await self._settle(gateway, [task for task in tasks if task.get_name().startswith("quote ")])
+            once.append(group.create_task(self._cancel_soon(), name="cancel"))
+            await self._settle(gateway, [task for task in crew.tasks if task.get_name().startswith("quote ")])
             await self._leave(desk)
             await self._last_reading(account, desk)
-            for task in tasks:
+            for task in (*crew.tasks, *once):
                 task.cancel()
 
     def _trader(self, market: Market, desk: Desk, gateway: Gateway) -> Trader:

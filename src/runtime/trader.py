@@ -18,6 +18,7 @@ from src.model.facts import AnyFact, BookDelta, BookSnapshot, OrderAbsent, Strea
 from src.records.journal import Journal
 from src.runtime.clock import Clock
 from src.runtime.continuity import Continuity
+from src.runtime.crew import Crew
 from src.runtime.gateway import Gateway
 from src.runtime.rate import Priority, RateBudget
 from src.runtime.streams import Lines, follow
@@ -83,16 +84,14 @@ class Trader:
         self.market.apply(fact)
         self.changed.set()
 
-    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Start the coroutines in *group* and return their tasks."""
+    def start(self, crew: Crew) -> None:
+        """Start the market's coroutines in *crew*."""
         name = self.market.market
-        return [
-            group.create_task(self.stream_orderbook_to_local_book(), name=f"book {name}"),
-            group.create_task(self._stream_prices(), name=f"prices {name}"),
-            group.create_task(self.quote_loop(), name=f"quote {name}"),
-            group.create_task(self.account_loop(), name=f"account {name}"),
-            group.create_task(self.monitor_pnl(), name=f"pnl {name}"),
-        ]
+        crew.start(self.stream_orderbook_to_local_book(), f"book {name}")
+        crew.start(self._stream_prices(), f"prices {name}")
+        crew.start(self.quote_loop(), f"quote {name}")
+        crew.start(self.account_loop(), f"account {name}")
+        crew.start(self.monitor_pnl(), f"pnl {name}")
 
     async def stream_orderbook_to_local_book(self) -> None:
         """Keep the local order book equal to the venue's, over every reconnect."""

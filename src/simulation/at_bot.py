@@ -29,7 +29,7 @@ class AtBot(Court):
             if is_canary(order.external_id) or not order.external_id.startswith(f"xmm{self._run}-"):
                 continue
             blotter = desk.markets[order.market].blotter
-            if order.external_id not in blotter.working:
+            if order.external_id not in blotter.working and not self._overdue(order.external_id):
                 state = blotter.state_of(order.external_id)
                 has = "forgotten" if state is None else state.value
                 self.violate("I13", f"{order.external_id} rests at the exchange, the bot has it as {has}")
@@ -97,7 +97,7 @@ class AtBot(Court):
         # The summary speaks of the last look; what was under way for longer than is granted is the timer's affair.
         armed = self._world.exchange.deadline is not None
         if summary.open_orders_at_exit == 0 and any(
-            self.is_ours(name) and not (armed and self._landed_late(name)) for name in left
+            self.is_ours(name) and not (armed and self._landed_late(name)) and not self._overdue(name) for name in left
         ):
             self.violate("I6", f"the summary says that nothing is open, but {left} are")
         if healed and summary.open_orders_at_exit != 0:

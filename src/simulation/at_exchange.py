@@ -33,7 +33,7 @@ class AtExchange(Court):
         self._world.note("accepted", request.external_id, request.side.name, request.price, request.size)
         left = self._left.get(request.external_id)
         self.late_landings += left is not None and self._world.exchange.now / SEC - left > self._margin
-        if not self._counts(order):
+        if not self._counts(order) or self._overdue(request.external_id):
             return
         known = self._strangers.get(request.external_id, frozenset())
         standing = [other for other in self._world.exchange.standing if self._sent(other) or _name(other) in known]
@@ -101,14 +101,18 @@ class AtExchange(Court):
 
     def _counts(self, order: Order) -> bool:
         """Whether the living run answers for *order*: it sent it, or has found it."""
+        return self._sent(order) or self._knows(order)
+
+    def _knows(self, order: Order) -> bool:
         desk = self._house.desk if self._house is not None else None
-        return self._sent(order) or (
-            desk is not None and _name(order) in desk.markets[order.request.market].blotter.working
-        )
+        return desk is not None and _name(order) in desk.markets[order.request.market].blotter.working
 
     def _sent(self, order: Order) -> bool:
-        """Whether this run sent it; a test order is the smallest, far away, and in nobody's books."""
-        return _name(order).startswith(f"xmm{self._run}-") and not is_canary(_name(order))
+        """Whether this run sent it and must count it; a test order is the smallest, far away, and in nobody's books."""
+        name = _name(order)
+        if not name.startswith(f"xmm{self._run}-") or is_canary(name):
+            return False
+        return not self._overdue(name) or self._knows(order)
 
     def leaving(self, action: Action) -> None:
         """Remember what the run cannot have known when *action* left, whatever it hears before it arrives."""

@@ -85,7 +85,7 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         super().accepted(request, order)
         if not self.is_ours(request.external_id) or is_canary(request.external_id):
             return
-        if self._disarmed:
+        if self._disarmed and not self._overdue(request.external_id):
             self.violate("I3", f"{request.external_id} lands after an orderly end that has stopped the timer")
         if not request.post_only:
             self.violate("I10", f"{request.external_id} is not post-only")

@@ -11,8 +11,9 @@ import msgspec
 from src.engine.risk import RiskLimits
 from src.model.actions import OrderState
 from src.runtime.house import House
+from src.runtime.trader import LONGEST_FLIGHT
 from src.simulation.ears import Ears
-from src.simulation.world import STRANGER, World
+from src.simulation.world import SEC, STRANGER, World
 
 _MARKS_SEC = 45.0  # max_mark_age, a slow request, and a second between two marks
 _MOST = 40  # violations kept
@@ -87,6 +88,11 @@ class Court(Ears):
 
     def _lowest(self, market: str) -> float:
         return min(mark for _, mark in self._marks[market])
+
+    def _overdue(self, name: str) -> bool:
+        """Whether the order came, or comes now, so late that the bot may have concluded that it never will."""
+        now = self._world.seconds()
+        return self._born.get(name, now) - self._left.get(name, now) > LONGEST_FLIGHT / SEC
 
     def _landed_late(self, name: str) -> bool:
         """Whether the order came to rest later than the bot's own margin before the timer allows for."""

@@ -23,7 +23,6 @@ from src.runtime.canary import is_canary
 from src.runtime.house import House
 from src.sandbox.matching import Order
 from src.simulation.quoted import Quoted
-from src.simulation.world import STRANGER
 
 # Rows under which a cancel may be lost, late or refused, or the bot be told wrongly what stands.
 _HINDER = frozenset(
@@ -85,7 +84,7 @@ class Gone(Quoted):
         if name in market.blotter.working:
             return self._is_bold(market, order)
         knobs = self._world.schedule.knobs
-        if name.startswith(STRANGER) or knobs.foreign_orders == "cancel":
+        if name.startswith("xmm") or knobs.foreign_orders == "cancel":
             return _Fault("I13", "no run of ours has it in its books", _POLLS * knobs.poll_sec + _SOON_SEC)
         return None
 

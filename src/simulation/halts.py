@@ -146,6 +146,9 @@ class Halts(Pace):
             }
             for name in desk.markets:
                 causes[f"{name}: the venue closed part of our position"] = lambda name=name: self._was_taken(name)  # type: ignore[misc]
+                causes[f"{name}: the venue changed the price or size step"] = lambda name=name: (
+                    name in self._world.resized
+                )  # type: ignore[misc]
                 causes[f"{name}: bought"] = lambda name=name: self._traded_much(name, Side.BUY)  # type: ignore[misc]
                 causes[f"{name}: sold"] = lambda name=name: self._traded_much(name, Side.SELL)  # type: ignore[misc]
         return any(reason.startswith(words) and true() for words, true in causes.items())

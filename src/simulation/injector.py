@@ -23,6 +23,7 @@ _STATES = frozenset(
         *("V1", "V2", "V4", "V5", "V7", "V8", "V18", "V19", "V20", "V22", "V23", "V24", "V25", "V26", "V27", "V28"),
     )
 )
+_TOLD = (("V11", "price"), ("V10", "steps"))  # the exchange does not change, only what is told of it
 _PLANTED = ("P1", "P10")  # they wait until their part of the bot comes by
 _FAR = Decimal("0.03")  # from mark: an order there rests
 
@@ -83,9 +84,16 @@ class Injector:
             "H7": lambda fault: mishaps.move_money(world, fault),
         }
 
+        self._at_once: dict[tuple[str, str], Callable[[Fault], bool]] = {
+            ("V13", "flip"): lambda fault: mishaps.flip_funding(world, fault),
+            ("V19", "market"): lambda fault: mishaps.move_the_market(world, self._market(fault), fault),
+            ("V24", "early"): lambda fault: mishaps.fire_the_timer(world, fault),
+        }
+
     def enter(self, victim: Victim | None) -> None:
         """From now on faults befall *victim*."""
         self._victim = victim
+        self._world.resized.clear()
         if victim is not None:
             self.reached("opening")
 
@@ -118,13 +126,15 @@ class Injector:
 
     def _begin(self, fault: Fault) -> None:
         kind, exchange = fault.kind, self._world.exchange
-        if kind == "V13" and fault.scope == "flip":
-            mishaps.flip_funding(self._world, fault)
-            self._did(fault)
-        elif kind in _STATES or (kind == "V11" and fault.scope == "price") or kind in _PLANTED:
+        if (kind, fault.scope) in self._at_once:
+            if self._at_once[kind, fault.scope](fault):
+                self._did(fault)
+        elif kind in _STATES or (kind, fault.scope) in _TOLD or kind in _PLANTED:
             self._world.begin(fault)
             if kind == "V9" and self._victim is not None:
                 self._victim.wire.cut("account")
+            elif kind == "P10":
+                self._stop(fault)
         elif kind == "V3" and fault.scope != "MARKET":
             exchange.mode = fault.scope
             self._did(fault)
@@ -146,7 +156,7 @@ class Injector:
             exchange.mode = "NORMAL"
         elif fault.kind in ("V3", "V11"):
             exchange.set_status(self._market(fault), "ACTIVE")
-        elif fault.kind == "V10":
+        elif fault.kind == "V10" and fault.scope != "steps":
             exchange.set_smallest(self._market(fault), _SMALLEST)
         elif fault.kind == "V12":
             self._usual_fees()

@@ -74,6 +74,7 @@ class Life:
     def stop(self, now: float) -> None:
         """Ask it to end, as Ctrl-C does."""
         self.told_to_end = now if self.told_to_end is None else self.told_to_end
+        self.wire.leaving = True
         self.house.stop()
 
     def reduce(self) -> bool:

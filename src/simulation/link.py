@@ -48,6 +48,8 @@ class Link(MemoryVenue):
             edits=knobs.edits, dead_man=True, requests_per_minute=knobs.requests_per_minute, max_fee_in_order=True
         )
         self.dead = False
+        self.leaving = False  # told to end
+        self._born = world.seconds()
         self._world = world
         self._ears = ears
         self._ours = now
@@ -94,7 +96,7 @@ class Link(MemoryVenue):
     def _plant(self, where: str) -> None:
         for kind in ("P1", "P10"):
             fault = self._world.fault(kind, where)
-            if fault is not None and fault.scope == where:
+            if fault is not None and fault.scope == where and (kind == "P1" or self.leaving):
                 self._world.end(fault)
                 self._world.hit(kind)
                 raise Planted(f"planted in {where}")

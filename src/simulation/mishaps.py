@@ -53,6 +53,21 @@ def flip_funding(world: World, fault: Fault) -> bool:
     return True
 
 
+def move_the_market(world: World, market: str, fault: Fault) -> bool:
+    """Let what everybody thinks *market* is worth jump, up or down by the same share."""
+    factor = 1 + fault.strength if world.chance.random() < 0.5 else 1 / (1 + fault.strength)
+    price = world.crowds[market].price
+    price.value, price.lagged = price.value * factor, price.lagged * factor
+    return True
+
+
+def fire_the_timer(world: World, _fault: Fault) -> bool:
+    """Let the dead-man timer cancel everything although it was armed in time."""
+    fired: list[bool] = []
+    world.act(lambda: fired.append(world.exchange.fire()))
+    return fired == [True]
+
+
 def enlarge_ids(world: World, _fault: Fault) -> bool:
     world.exchange.skip_ids(HUGE)
     return True

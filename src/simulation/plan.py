@@ -14,8 +14,9 @@ from src.model.errors import ConfigError
 
 STREAMS = ("book", "prices", "account")
 CODES = (
-    *("1002", "1010", "1011", "1012", "1014", "1120", "1121", "1122", "1123", "1124", "1125", "1126", "1127"),
-    *("1128", "1133", "1134", "1135", "1136", "1137", "1138", "1140", "1141", "1142", "404", "500", "1999"),
+    *("1002", "1010", "1011", "1012", "1014"),
+    *(str(code) for code in range(1120, 1149)),
+    *("404", "500", "1999"),
 )
 CRASH_POINTS = ("", "leaving", "sent", "landed", "answered", "fill", "arm", "cancel", "sweep", "opening")
 
@@ -52,6 +53,7 @@ class Knobs(msgspec.Struct, frozen=True):
     markets: int = 2
     bustle: float = 1.0  # how often the crowd acts, as a share of the demo's
     loss_usd: float = 500.0  # the daily loss that halts; twice as much from the peak does so, too
+    rules_sec: float = 60.0  # from one reading of the markets' rules to the next
     balance_usd: float = 50.0  # with less only reducing is allowed; the deposit is 10,000
 
 
@@ -87,7 +89,7 @@ ROWS: dict[str, Row] = {
     "N5": Row("frames are lost", ("book", "account"), (0.02, 0.3), (3, 30), 120),
     "N6": Row("requests work, their answers are lost", ("",), (0.2, 1.0), (1, 10), 120),
     "N7": Row("requests are lost", ("",), (0.2, 1.0), (1, 10), 120),
-    "N8": Row("requests land late", ("",), (0.5, 7.0), (1, 6), 120),
+    "N8": Row("requests land late", ("",), (0.5, 14.0), (1, 6), 120),
     "N9": Row("answers overtake the account stream", ("",), (0.1, 3.0), (2, 15), 120),
     "N10": Row("frames come twice", ("book", "account"), (0.05, 0.5), (5, 30), 120),
     "N11": Row("frames of the account change places", ("",), (0.1, 0.6), (5, 30), 120),
@@ -102,18 +104,20 @@ ROWS: dict[str, Row] = {
     "V5": Row("post-only orders would cross", ("",), (0.3, 1.0), (2, 10)),
     "V7": Row("an edit fails inside: both orders are gone", ("",), (0.3, 1.0), (2, 10)),
     "V8": Row("the account stream is silent, all else well", ("",), duration=(2, 25)),
-    "V10": Row("the smallest size grows", ("",), (2, 8), (20, 60), 20),
-    "V11": Row("the market closes, or its mark is 0", ("DISABLED", "DELISTED", "price"), duration=(2, 15)),
+    "V10": Row("the smallest size grows, or the steps are told finer", ("size", "size", "steps"), (2, 8), (20, 60), 20),
+    "V11": Row("the market closes, or its mark is 0", ("DISABLED", "DELISTED", "price"), duration=(2, 40)),
     "V14": Row("part of the position is taken away", ("",), (0.1, 1.0), per_hour=12),
     "V15": Row("a trade of another's hand is not told", per_hour=30),
     "V16": Row("an order of ours that this run never sent", ("",)),
     "V17": Row("an order vanishes without a word", per_hour=120),
     "V18": Row("an impossible book", ("crossed", "empty", "one-sided"), duration=(0.3, 5)),
-    "V19": Row("the mark jumps", ("up", "down"), (0.05, 0.3), (0.5, 10)),
+    "V19": Row("the mark jumps, or the market itself", ("up", "down", "market"), (0.05, 0.3), (0.5, 10)),
     "V20": Row("the venue's stamps jump", ("",), (-30, 30), (2, 20)),
     "V22": Row("words nobody knows", ("status", "message"), (0.05, 0.5), (2, 10)),
     "V23": Row("arming is acknowledged and not done", ("",), duration=(3, 12), per_hour=20),
-    "V24": Row("arming lands late, so that the timer fires although we live", ("",), (3, 7), (8, 20), 30),
+    "V24": Row(
+        "the timer fires although we live: it is armed late, or too quick", ("late", "early"), (3, 14), (8, 20), 30
+    ),
     "V25": Row("a mass-cancel leaves one order", ("",), duration=(5, 20)),
     "V26": Row("reads come from a replica that lags", ("",), (0.3, 3.0), (2, 8)),
     "V27": Row("no margin", ("",), duration=(2, 15)),
@@ -206,6 +210,7 @@ def _knobs(chance: Random) -> Knobs:
         markets=chance.choice((1, 2, 2)),
         bustle=chance.choice((0.05, 0.2, 0.5, 1.0)),
         loss_usd=rarely(500.0, 0.5, 1.0),
+        rules_sec=rarely(60.0, 5.0, 15.0),
         balance_usd=chance.choice((9_000.0, 9_999.9, 10_001.0)) if chance.random() < 0.15 else 50.0,
     )
 

@@ -74,6 +74,7 @@ def shrunk(knobs: Knobs) -> Iterator[None]:
     wanted: Mapping[tuple[Any, str], object] = {
         (gateway, "TIMEOUT"): knobs.timeout_sec,
         (account, "POLL_EVERY"): knobs.poll_sec,
+        (account, "RULES_EVERY"): round(knobs.rules_sec * 1_000_000_000),
         (blotter, "RETAIN"): knobs.retain,
     }
     usual = {place: getattr(*place) for place in wanted}

@@ -103,7 +103,7 @@ class Streams(Link):
                 self._plant("account")
                 while line.arriving and line.arriving[0][0] <= self._world.now():
                     _, view, strange = line.arriving.popleft()
-                    if strange and self._world.chance.random() < 0.3:
+                    if strange and (not isinstance(view, OrderView) or self._world.chance.random() < 0.3):
                         raise Malformed("a message nobody can read")
                     fact = self._told(odd(translate(view, 0)) if strange else translate(view, 0))
                     self._ears.fed("account", "", fact)
@@ -148,8 +148,9 @@ class Streams(Link):
                 return
             if late := world.strikes("N9", "account"):
                 due += round(late.strength * SEC)
-            fault = world.strikes("V22")
-            strange = fault is not None and (fault.scope == "message" or isinstance(event, OrderView))
+            fault = world.fault("V22")
+            if fault is not None and (fault.scope == "message" or isinstance(event, OrderView)):
+                strange = world.strikes("V22") is not None
         line.arriving.append((max(due, line.arriving[-1][0]) if line.arriving else due, event, strange))
         if world.active:
             if world.strikes("N10", "account"):

@@ -108,6 +108,14 @@ class Stage(Exchange):
         """Our account's orders that are in the book."""
         return list(self._account(ACCOUNT).live.values())
 
+    def fire(self) -> bool:
+        """Let our account's dead-man timer fire now; return whether it was running and cancelled anything."""
+        owner = self._account(ACCOUNT)
+        if owner.deadline is None or not owner.live:
+            return False
+        self._fire(owner, owner.deadline)
+        return True
+
     def set_maker_fee(self, market: str, rate: Decimal) -> None:
         """Let makers pay *rate* in *market* from now on; below zero they are paid."""
         place = self._market(market)
@@ -148,6 +156,7 @@ class World:
         crowds = [
             Crowd(self.exchange, name, seed=schedule.seed, start=self.start, params=params) for name in self.markets
         ]
+        self.crowds = dict(zip(self.markets, crowds, strict=True))
         self.floor = Floor(self.exchange, crowds)
         self.hits: Counter[str] = Counter()
         self.active: dict[str, list[Fault]] = {}
@@ -158,6 +167,7 @@ class World:
         self.wires: list[Cuttable] = []  # of the living run
         self.wall_offset = 0.0  # by which the machine's wall clock has been set
         self.slipped = 0.0  # seconds of pause that the bot's own clock did not count
+        self.resized: set[str] = set()  # markets of which the living run was told finer steps
         self.moved_usd: list[Decimal] = []  # by the operator, into the account (> 0) or out of it
         self.untold = False  # what happens now is not told to the account
         self.listeners: list[Callable[[Private, int], None]] = []

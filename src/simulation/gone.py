@@ -32,7 +32,7 @@ _HINDER = frozenset(
     )
 )
 _RECOVERY_SEC = 20.0  # what was lost is missed, asked for, and asked for again
-_SOON_SEC = 6.0  # two rounds of the slowest quote loop, a cancel over a slow line, and its answer
+_SOON_SEC = 2.0  # a cancel over a slow line and its answer, besides two rounds of the quote loop
 _POLLS = 2  # readings of the account in which a stranger must have been found
 
 
@@ -51,6 +51,8 @@ class Gone(Quoted):
         super().enter(house, run)
         self._unwanted: dict[str, tuple[str, float]] = {}  # order → which invariant wants it gone, since when
         self._hindered = self._world.seconds()  # until when a cancel may fail without blame
+        knobs = self._world.schedule.knobs
+        self._soon = _SOON_SEC + (2 * (knobs.quote_loop_ms + knobs.replace_coalesce_ms) + 4 * knobs.latency_ms) / 1000
 
     def stalled(self, seconds: float) -> None:
         super().stalled(seconds)
@@ -77,15 +79,15 @@ class Gone(Quoted):
 
     def _must_go(self, desk: Desk, order: Order) -> _Fault | None:
         if desk.state is TradingState.HALTED:
-            return _Fault("I6", f"trading is halted ({desk.reason})", _SOON_SEC)
+            return _Fault("I6", f"trading is halted ({desk.reason})", self._soon)
         if failure := self.failing():
-            return _Fault("I14", failure, _SOON_SEC)
+            return _Fault("I14", failure, self._soon)
         market, name = desk.markets[order.request.market], order.request.external_id
         if name in market.blotter.working:
             return self._is_bold(market, order)
         knobs = self._world.schedule.knobs
         if name.startswith("xmm") or knobs.foreign_orders == "cancel":
-            return _Fault("I13", "no run of ours has it in its books", _POLLS * knobs.poll_sec + _SOON_SEC)
+            return _Fault("I13", "no run of ours has it in its books", _POLLS * knobs.poll_sec + self._soon)
         return None
 
     def _is_bold(self, market: Market, order: Order) -> _Fault | None:
@@ -95,8 +97,8 @@ class Gone(Quoted):
             return None
         wanted = next((q for q in market.last.quotes if (q.side, q.level) == (order.side, ours.level)), None)
         if wanted is None:
-            return _Fault("I10", "it is not wanted at all", _SOON_SEC)
+            return _Fault("I10", "it is not wanted at all", self._soon)
         drift = market.execution.replace_threshold_bps * 1e-4 * wanted.price + 1
         if order.side * (order.price - wanted.price) <= drift:
             return None
-        return _Fault("I10", f"{order.price} is bolder than the wanted {wanted.price}", _SOON_SEC)
+        return _Fault("I10", f"{order.price} is bolder than the wanted {wanted.price}", self._soon)

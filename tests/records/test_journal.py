@@ -324,15 +324,16 @@ def test_damage_before_good_records_is_told_and_left(tmp_path, capsys):
 
 
 class _FullDisk:
-    """A file on a disk that takes *room* bytes more."""
+    """A file on a disk that takes *room* bytes more, and then says *why* it takes none."""
 
-    def __init__(self, file: object, room: int) -> None:
+    def __init__(self, file: object, room: int, why: int) -> None:
         self._file = file
         self._room = room
+        self._why = why
 
     def write(self, rows: memoryview) -> int:
         if not self._room:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(self._why, os.strerror(self._why))
         taken: int = self._file.write(rows[: self._room])  # type: ignore[attr-defined]
         self._room -= taken
         return taken
@@ -341,11 +342,21 @@ class _FullDisk:
         return getattr(self._file, name)
 
 
-def test_a_full_disk_is_told_blocks_nobody_and_leaves_no_hole(tmp_path):
-    """There is room for one record and a half: ``failure`` says so, and the file ends with that half."""
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        (errno.ENOSPC, "No space left on device"),
+        (errno.EROFS, "Read-only file system"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_full_disk_is_told_blocks_nobody_and_leaves_no_hole(tmp_path, why, told):
+    """There is room for one record and a half: ``failure`` says so, and the file ends with that half. So it is with a
+    disk that the system has made read-only, or that has broken.
+    """
     journal = FileJournal(tmp_path, "1", now=time.monotonic_ns)
     line = len(sealed(msgspec.json.encode(MARK)))
-    journal._file = _FullDisk(journal._file, line * 3 // 2)  # type: ignore[assignment]
+    journal._file = _FullDisk(journal._file, line * 3 // 2, why)  # type: ignore[assignment]
 
     journal.append(MARK)
     journal.append(MARK)
@@ -353,7 +364,7 @@ def test_a_full_disk_is_told_blocks_nobody_and_leaves_no_hole(tmp_path):
     journal.append(MARK)
     journal.close()
 
-    assert "the journal cannot be written: No space left on device" == journal.failure
+    assert f"the journal cannot be written: {told}" == journal.failure
     assert line * 3 // 2 == (tmp_path / "1-0001.jsonl").stat().st_size
     keep(tmp_path, "2", FILL)
     assert [MARK] == list(entries(tmp_path / "1-0001.jsonl"))

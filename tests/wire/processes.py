@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import pytest
 
 from src.sandbox.accounts import FIRST
 from tests.sandbox.clients import order_body
@@ -104,10 +107,23 @@ class Started(subprocess.Popen[str]):
         super().__exit__(kind, value, trace)
 
 
-def start_bot(*arguments: str | Path, cwd: Path = ROOT) -> Started:
-    """Start the bot as an operator does."""
+def bound_by_permissions() -> list[str]:
+    """Return what stands before a command so that the permissions of files bind it, also an administrator's; skips
+    where that cannot be had.
+    """
+    if os.name != "posix":
+        pytest.skip("folders that cannot be written are a POSIX thing")
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("an administrator needs setpriv to be bound by permissions")
+    return ["setpriv", "--bounding-set=-dac_override"]
+
+
+def start_bot(*arguments: str | Path, cwd: Path = ROOT, under: Sequence[str] = ()) -> Started:
+    """Start the bot as an operator does; *under* stands before the command."""
     return Started(
-        [sys.executable, "-m", "src.bot", *map(str, arguments)],
+        [*under, sys.executable, "-m", "src.bot", *map(str, arguments)],
         cwd=cwd,
         env={**clean_environment(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -116,9 +132,11 @@ def start_bot(*arguments: str | Path, cwd: Path = ROOT) -> Started:
     )
 
 
-def run_bot(*arguments: str | Path, cwd: Path = ROOT, seconds: float = 60) -> tuple[int, str, str]:
+def run_bot(
+    *arguments: str | Path, cwd: Path = ROOT, seconds: float = 60, under: Sequence[str] = ()
+) -> tuple[int, str, str]:
     """Run the bot to its end; return exit code, output and error output."""
-    with start_bot(*arguments, cwd=cwd) as process:
+    with start_bot(*arguments, cwd=cwd, under=under) as process:
         out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
 

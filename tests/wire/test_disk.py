@@ -1,8 +1,9 @@
-"""A disk that is really full: a file system of 400 kB under the data folder."""
+"""A disk that is really full, or can no longer be written, under a bot that trades."""
 
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,3 +61,23 @@ def test_a_journal_taken_away_under_a_running_bot_takes_every_quote_down(tmp_pat
         bot.terminate()
         assert bot.wait(20) == 1
     assert "somebody deleted, replaced or changed its file" in (tmp_path / "errors.txt").read_text().splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forbids a running process to write more")
+def test_a_journal_that_may_not_be_written_any_more_takes_every_quote_down(tmp_path):
+    """The system refuses to let its files grow under a quoting bot, an administrator's too: nothing is open 5 s later,
+    though the bot goes on; at its end exit 1 and why.
+    """
+    with sandbox() as exchange:
+        desk = Desk(tmp_path, exchange)
+        bot = desk.start()
+        run = desk.run_of(bot)
+        desk.wait(lambda: desk.quotes(run), within=40)
+        size = (tmp_path / f"data/demo/journal/{run}-0001.jsonl").stat().st_size
+        resource.prlimit(bot.pid, resource.RLIMIT_FSIZE, (size, size))
+        assert desk.wait(desk.empty, within=10) < 5
+        assert bot.poll() is None
+        bot.terminate()
+        assert bot.wait(20) == 1
+    last = (tmp_path / "errors.txt").read_text().splitlines()[-1]
+    assert "the journal cannot be written: File too large" in last

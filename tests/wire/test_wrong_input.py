@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.wire.processes import ROOT, config, run_bot, sandbox
+from tests.wire.processes import ROOT, bound_by_permissions, config, run_bot, sandbox
 
 
-def refused(*arguments: str | Path, cwd: Path = ROOT) -> tuple[int, str]:
+def refused(*arguments: str | Path, cwd: Path = ROOT, under: Sequence[str] = ()) -> tuple[int, str]:
     """Run the bot, expect it to refuse, and return its code and what it said; never a traceback."""
-    code, out, err = run_bot(*arguments, cwd=cwd)
+    code, out, err = run_bot(*arguments, cwd=cwd, under=under)
     said = [line for line in err.splitlines() if not line.startswith("{")]  # log lines are JSON
     assert "Traceback" not in out + err
     return code, "\n".join(said)
@@ -105,17 +105,16 @@ def test_an_unreachable_venue_is_told_after_a_few_tries(tmp_path):
     assert "could not be read from the venue" in said
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions bind no administrator")
 def test_a_read_only_folder_is_told(tmp_path):
     """No journal, no trading."""
-    path = config(tmp_path)
+    path, under = config(tmp_path), bound_by_permissions()
     tmp_path.chmod(0o500)
 
-    code, said = refused("--config", path)
+    code, said = refused("--config", path, under=under)
 
     tmp_path.chmod(0o700)
     assert 2 == code
-    assert "cannot be written" in said
+    assert "cannot be written (Permission denied)" in said
 
 
 def test_a_data_folder_that_cannot_be_a_folder_is_told(tmp_path):

@@ -411,6 +411,40 @@ def test_a_disk_that_does_not_answer_is_told_after_five_seconds(tmp_path):
     assert [MARK] == list(entries(tmp_path / "1-0001.jsonl"))
 
 
+def test_a_disk_that_takes_half_a_second_for_every_sync_blocks_nobody_and_loses_nothing(tmp_path, monkeypatch):
+    """Twenty syncs of 500 ms each, ten seconds in all: entries are taken while each of them is under way, all is well
+    throughout, and the file holds every one.
+    """
+    synced, begun, let_go = os.fsync, threading.Semaphore(0), threading.Semaphore(0)
+
+    loop = threading.current_thread()
+
+    def slow(file: int) -> None:
+        assert threading.current_thread() is not loop, "whoever appends must not wait"
+        begun.release()
+        let_go.acquire()
+        synced(file)
+
+    now = [0]
+    monkeypatch.setattr(room, "SYNC_EVERY", 1)
+    journal = FileJournal(tmp_path, "1", now=lambda: now[0])
+    monkeypatch.setattr(os, "fsync", slow)
+    marks = [MarkPrice(time=number, market="BTC-USD", price=float(number)) for number in range(1_000)]
+    for first in range(0, 1_000, 50):
+        assert begun.acquire(timeout=10)
+        for mark in marks[first : first + 50]:
+            journal.append(mark)
+        for _ in range(10):
+            assert "" == journal.failure
+            now[0] += SEC // 20
+        let_go.release()
+
+    let_go.release(100)
+    journal.close()
+    assert "" == journal.failure
+    assert marks == list(entries(tmp_path / "1-0001.jsonl"))
+
+
 def test_a_clock_that_jumps_over_a_sleep_is_no_slow_disk(tmp_path):
     """Ten times the process stands still for an hour with an entry under way, and the loop looks before the thread had
     its turn: all is well, and what came next is written.

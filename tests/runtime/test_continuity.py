@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from src.engine.market import SEC
 from src.engine.risk import TradingState, Trip
-from src.model.actions import OrderState
+from src.model.actions import OrderState, Side
 from src.model.errors import Rejected, Unanswered
 from src.model.facts import Answer, AnyFact, Outcome, Stream, StreamDown, StreamUp
 from src.runtime import continuity
@@ -18,7 +19,7 @@ from src.runtime.clock import Clock, lasting
 from src.runtime.continuity import Comparison, Continuity
 from src.runtime.rate import RateBudget
 from src.simulation.loop import VirtualLoop
-from tests.runtime.builders import BTC, Scene, living, market_of, scene, virtual, working
+from tests.runtime.builders import ACCOUNT, BTC, Scene, agrees, living, market_of, scene, virtual, working
 from tests.virtual_time import virtual_now
 
 
@@ -105,15 +106,20 @@ async def test_a_clock_on_a_lasting_source_counts_what_the_loop_slept_through():
 
 
 @virtual
-async def test_after_a_suspend_nothing_leaves_before_everything_was_asked_anew():
-    """A minute's sleep: every stream goes down and comes up again, the timer is armed, and only then is anything sent;
-    both quotes stand again within 5 s. The exchange's own timer has emptied the book meanwhile.
+@pytest.mark.parametrize("seconds", [60, 3600])
+async def test_after_a_suspend_nothing_leaves_before_everything_was_asked_anew(seconds: int):
+    """A minute's or an hour's sleep: every stream goes down and comes up again, the timer is armed, and only then is
+    anything sent; both quotes stand again within 13 s. The exchange's own timer has emptied the book meanwhile, and
+    after an hour funding was paid that nobody heard of: the books agree all the same.
     """
     async with scene() as s:
         house = s.house()
         async with living(house):
+            s.exchange.set_funding_rate(BTC, Decimal("0.001"))
             await s.until(s.quoted)
-            stall(60)
+            s.hit(Side.SELL, 50)
+            await s.until(lambda: agrees(s, house) and s.quoted())
+            stall(seconds)
             woke = virtual_now()
             await asyncio.sleep(0.1)
             await s.until(s.quoted, within=5 + 8)
@@ -126,6 +132,9 @@ async def test_after_a_suspend_nothing_leaves_before_everything_was_asked_anew()
             assert left
             account = next(fact.time for fact in facts(s, StreamUp, woke) if fact.stream is Stream.ACCOUNT)
             assert min(left) >= max(armed, account)
+            await s.until(lambda: agrees(s, house))
+            assert bool(s.exchange.funding_payments(ACCOUNT, BTC)) == (seconds == 3600)
+            assert market_of(house).position == s.position() == 50
 
 
 @virtual

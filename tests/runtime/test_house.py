@@ -15,7 +15,7 @@ from src.engine.market import SEC
 from src.engine.risk import LossState, TradingState, Trip
 from src.model.actions import Decision, OrderState, Side
 from src.model.errors import EndedEarly, Halt, Unanswered
-from src.model.facts import Command, Stream
+from src.model.facts import Answer, Command, Outcome, Stream
 from src.model.snapshot import DeskState, DeskView
 from src.model.summary import Pnl, Summary
 from src.runtime.house import House
@@ -80,6 +80,33 @@ async def test_ten_minutes_in_a_crowd_stay_within_every_limit_and_leave_nothing(
         assert s.exchange.most_open <= 20
         assert s.exchange.unarmed == s.exchange.crossing == []
         assert len({request.external_id for _, request in s.exchange.accepted}) == len(s.exchange.accepted)
+
+
+@virtual
+async def test_limits_above_the_venues_own_are_cut_to_them():
+    """We would quote 100 USD and hold 400, the venue takes orders up to 60 USD and positions up to 130: takers sell to
+    us twenty times, and nothing we send is larger, could make the position larger (1 % for the mark moving), or is
+    refused.
+    """
+    async with scene() as s:
+        place = s.exchange._market(BTC)
+        rules = msgspec.structs.replace(place.listing.instrument, max_order_usd=60, max_position_usd=130)
+        place.listing = msgspec.structs.replace(place.listing, instrument=rules)
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            for _ in range(20):
+                s.hit(Side.SELL, 40)
+                s.calm[BTC].mid += 20
+                await asyncio.sleep(2)
+            values = [rules.value_usd(request.price, request.size) for _, request in s.exchange.accepted]
+            assert 55 < max(values) <= 60
+            assert 110 < s.exchange.worst_usd[BTC] <= 130 * 1.01
+            last = market_of(house).last
+            assert last is not None
+            assert last.budget.why_buy == "the venue's max_position_usd"
+            answers = [entry for entry in s.journal.entries if isinstance(entry, Answer)]
+            assert [each.reason for each in answers if each.outcome is Outcome.REFUSED] == []
 
 
 @virtual

@@ -148,6 +148,26 @@ async def test_a_late_answer_is_unanswered(monkeypatch: pytest.MonkeyPatch):
             await rest.post("/x")
 
 
+async def test_an_answer_that_comes_drop_by_drop_is_unanswered(monkeypatch: pytest.MonkeyPatch):
+    """Each byte is in time, the whole is not: the limit of 5 s is for all of it; here it is a hundredth."""
+    most = rest_module._TIMEOUT.total
+    assert most is not None
+    monkeypatch.setattr(rest_module, "_TIMEOUT", rest_module.aiohttp.ClientTimeout(total=most / 100))
+    whole = b'{"status":"OK","data":{"id":1}}'
+
+    async def dripping(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(whole))})
+        await response.prepare(request)
+        for byte in whole:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0.005)
+        return response
+
+    async with connected({"POST /x": dripping}) as (rest, _):
+        with pytest.raises(Unanswered, match="Timeout"):
+            await rest.post("/x", body=b"{}")
+
+
 async def test_nobody_listening_is_unanswered():
     """A refused connection is no refusal of the order; neither is one that is not open."""
     rest = Rest("http://127.0.0.1:9/api/v1", KEYS)

@@ -22,6 +22,12 @@ _GUARD = "tests/wire/test_guard_wire.py"
 _DRILLS = "tests/wire/test_drills.py"
 _INPUT = "tests/wire/test_wrong_input.py"
 _CONTINUITY = "tests/runtime/test_continuity.py"
+_LINES = "tests/runtime/test_runtime_streams.py"
+_CANARY = "tests/runtime/test_canary.py"
+_TLS = "tests/wire/test_tls.py"
+_DISK = "tests/wire/test_disk.py"
+_REST = "tests/venues/test_rest.py"
+_WORDS = "tests/venues/test_wire.py"
 _CRASH = "tests/simulation/test_crash.py::test_a_run_killed_at_any_point_is_followed_by_a_sound_one"
 
 
@@ -41,7 +47,13 @@ FAULTS: dict[str, Row] = {
     "N1": Row("a stream is closed by the other end"),
     "N2": Row("a connection is open and nothing comes"),
     "N3": Row("a stream shows signs of life and brings no data"),
-    "N4": Row("connections are closed again and again"),
+    "N4": Row(
+        "connections are closed again and again",
+        (
+            f"{_LINES}::test_a_flapping_venue_is_left_in_peace",
+            f"{_LINES}::test_after_a_good_life_the_waits_start_again_at_the_shortest",
+        ),
+    ),
     "N5": Row("frames are lost"),
     "N6": Row("a request works, its answer is lost"),
     "N7": Row("a request is lost"),
@@ -51,15 +63,30 @@ FAULTS: dict[str, Row] = {
     "N11": Row("frames change places"),
     "N12": Row("names are not resolved"),
     "N13": Row(
-        "TLS: a wrong, foreign or expired certificate",
+        "TLS: a certificate that nobody vouches for, of another name, or expired",
         (
-            "tests/wire/test_tls.py::test_a_venue_with_a_certificate_of_its_own_making_is_refused_without_a_word",
-            "tests/wire/test_tls.py::test_a_stream_with_a_wrong_certificate_is_a_stream_that_is_down",
+            f"{_TLS}::test_a_venue_with_a_certificate_of_its_own_making_is_refused_without_a_word",
+            f"{_TLS}::test_a_stream_with_a_wrong_certificate_is_a_stream_that_is_down",
+            f"{_TLS}::test_a_request_believes_a_signed_certificate_only_for_its_own_name_and_its_time",
+            f"{_TLS}::test_a_stream_believes_a_signed_certificate_only_for_its_own_name_and_its_time",
         ),
     ),
     "N14": Row("everything takes ten times as long"),
-    "N15": Row("an answer comes drop by drop"),
-    "N16": Row("a proxy answers in the venue's place"),
+    "N15": Row(
+        "an answer comes drop by drop",
+        (
+            f"{_REST}::test_an_answer_that_comes_drop_by_drop_is_unanswered",
+            f"{_REST}::test_a_body_cut_short_is_unanswered",
+        ),
+    ),
+    "N16": Row(
+        "a proxy answers in the venue's place",
+        (
+            f"{_REST}::test_what_is_not_the_venues_own_word_is_unanswered",
+            f"{_REST}::test_an_error_with_any_other_code_is_unanswered",
+            f"{_REST}::test_absence_is_believed_only_in_the_venues_own_words",
+        ),
+    ),
     "N17": Row("two venues, one out of reach", absent="one venue; nothing is hedged elsewhere"),
     "V1": Row("a request is refused, with each code there is"),
     "V2": Row("too many requests: 429"),
@@ -76,11 +103,24 @@ FAULTS: dict[str, Row] = {
     "V7": Row("an edit fails inside the venue and takes both orders with it"),
     "V8": Row("the account stream falls silent, all else goes on"),
     "V9": Row("the account's stream is refused for a while: Extended has no listen key, the API key opens it"),
-    "V10": Row("steps or the smallest size change under way"),
-    "V11": Row("a market closes, or its price is 0 or absent"),
-    "V12": Row(
-        "fees change, are negative or in another asset",
+    "V10": Row(
+        "steps or the smallest size change under way",
         (
+            f"{_ACCOUNT}::test_a_new_price_step_halts_because_nothing_can_be_carried_over",
+            "tests/venues/test_venue.py::test_after_a_change_of_step_nothing_is_signed_but_cancels_go",
+        ),
+    ),
+    "V11": Row(
+        "a market closes, or its price is 0 or absent",
+        (
+            f"{_ACCOUNT}::test_a_market_that_takes_no_new_risk_is_left_and_entered_again",
+            f"{_ACCOUNT}::test_a_market_that_the_venue_closes_is_left_alone_and_the_others_go_on",
+        ),
+    ),
+    "V12": Row(
+        "fees change or are negative",
+        (
+            f"{_ACCOUNT}::test_a_maker_fee_that_rises_is_agreed_to_within_a_minute_and_reaches_the_prices",
             "tests/engine/test_pnl.py::test_fees_are_negative_when_paid_and_positive_as_a_rebate",
             "tests/venues/test_signing.py::test_a_rebate_is_signed_as_no_fee",
             "tests/engine/test_quoting.py::test_a_fee_that_is_no_fraction_closes_both_sides",
@@ -91,34 +131,55 @@ FAULTS: dict[str, Row] = {
         (
             f"{_ACCOUNT}::test_funding_is_booked_once_however_often_it_is_told",
             f"{_ACCOUNT}::test_a_funding_payment_lost_with_the_connection_is_found_by_the_money",
-            "tests/venues/test_wire.py::test_at_a_positive_rate_longs_pay_whatever_sign_the_fee_carries",
+            f"{_WORDS}::test_at_a_positive_rate_longs_pay_whatever_sign_the_fee_carries",
         ),
     ),
     "V14": Row("the venue takes a position away"),
     "V15": Row("a trade by another hand that nobody tells us of"),
-    "V16": Row("an order in our name that we did not send"),
+    "V16": Row(
+        "an order in our name that we did not send",
+        (
+            f"{_ACCOUNT}::test_an_order_in_our_name_that_we_did_not_send_is_cancelled",
+            f"{_OPENING}::test_our_own_old_orders_are_cancelled_by_default",
+        ),
+    ),
     "V17": Row("an order is gone without a word"),
     "V18": Row("a book that is crossed, empty or has one side"),
     "V19": Row("the mark jumps away from the book"),
     "V20": Row("the venue's time stamps jump"),
     "V21": Row(
-        "ids beyond 2^63, and ids used again",
+        "ids beyond 2^63, and our own ids used again (not the venue's)",
         (
-            "tests/venues/test_wire.py::test_ids_are_text_even_beyond_two_to_the_63",
+            f"{_WORDS}::test_ids_are_text_even_beyond_two_to_the_63",
             "tests/engine/test_blotter.py::test_an_order_id_cannot_be_used_twice",
         ),
     ),
-    "V22": Row("words nobody knows, fields missing or new"),
+    "V22": Row(
+        "words nobody knows, fields missing, null or new",
+        (
+            f"{_WORDS}::test_unknown_words_become_other",
+            f"{_WORDS}::test_one_unreadable_trade_costs_no_other_row_and_does_not_vanish",
+            f"{_WORDS}::test_a_status_that_is_null_is_no_error",
+            "tests/reliability/test_fuzz_frames.py::test_three_thousand_damaged_messages_break_no_promise",
+            "tests/reliability/fuzz_frames.py",
+        ),
+    ),
     "V23": Row(
         "the timer is acknowledged and not armed",
-        ("tests/runtime/test_canary.py::test_a_switch_that_confirms_and_does_nothing_keeps_every_order_out",),
+        (f"{_CANARY}::test_a_switch_that_confirms_and_does_nothing_keeps_every_order_out",),
     ),
-    "V24": Row("the timer fires although we live"),
+    "V24": Row(
+        "the timer fires although we live",
+        (f"{_CANARY}::test_a_switch_that_fires_although_it_is_armed_is_tested_again",),
+    ),
     "V25": Row("a mass-cancel leaves one order behind"),
     "V26": Row("reads are older than what we know"),
     "V27": Row("no margin for new orders"),
     "V28": Row("the rate limit is lowered without notice"),
-    "P1": Row("a part of the bot dies"),
+    "P1": Row(
+        "a part of the bot dies",
+        (f"{_HOUSE}::test_an_error_nobody_named_takes_every_quote_down_wherever_it_happens",),
+    ),
     "P2": Row("kill -9 or power loss at any point", (_CRASH,)),
     "P3": Row("told to end at any moment", (f"{_LIFE}::test_a_signal_cancels_everything_and_ends_within_ten_seconds",)),
     "P4": Row(
@@ -197,7 +258,11 @@ FAULTS: dict[str, Row] = {
     ),
     "D1": Row(
         "the disk is full",
-        ("tests/wire/test_disk.py::test_a_full_disk_takes_every_quote_down_and_is_told_in_one_sentence",),
+        (
+            f"{_DISK}::test_a_full_disk_takes_every_quote_down_and_is_told_in_one_sentence",
+            f"{_HOUSE}::test_without_a_journal_that_can_be_written_nothing_is_quoted",
+            f"{_JOURNAL}::test_a_full_disk_is_told_blocks_nobody_and_leaves_no_hole",
+        ),
     ),
     "D2": Row(
         "power loss tears the last record",
@@ -208,7 +273,13 @@ FAULTS: dict[str, Row] = {
             _CRASH,
         ),
     ),
-    "D3": Row("the disk is slow", (f"{_JOURNAL}::test_a_disk_that_does_not_answer_is_told_after_five_seconds",)),
+    "D3": Row(
+        "the disk is slow",
+        (
+            f"{_JOURNAL}::test_a_disk_that_takes_half_a_second_for_every_sync_blocks_nobody_and_loses_nothing",
+            f"{_JOURNAL}::test_a_disk_that_does_not_answer_is_told_after_five_seconds",
+        ),
+    ),
     "D4": Row(
         "the database is locked or damaged",
         (
@@ -220,12 +291,18 @@ FAULTS: dict[str, Row] = {
         "the journal's file is taken away",
         (
             f"{_JOURNAL}::test_a_file_that_somebody_took_away_is_told",
-            "tests/wire/test_disk.py::test_a_journal_taken_away_under_a_running_bot_takes_every_quote_down",
+            f"{_DISK}::test_a_journal_taken_away_under_a_running_bot_takes_every_quote_down",
         ),
     ),
     "D6": Row(
         "the disk cannot be written",
-        (f"{_INPUT}::test_a_read_only_folder_is_told", "tests/records/test_state.py::test_a_disk_that_refuses_is_told"),
+        (
+            f"{_INPUT}::test_a_read_only_folder_is_told",
+            f"{_DISK}::test_a_journal_that_may_not_be_written_any_more_takes_every_quote_down",
+            f"{_JOURNAL}::test_a_full_disk_is_told_blocks_nobody_and_leaves_no_hole",
+            f"{_HOUSE}::test_without_the_other_records_nothing_is_quoted_either",
+            "tests/records/test_state.py::test_a_disk_that_refuses_is_told",
+        ),
     ),
     "D7": Row(
         "logs and journals grow",
@@ -253,7 +330,12 @@ FAULTS: dict[str, Row] = {
     ),
     "H4": Row(
         "limits above the account's money or the venue's",
-        (f"{_OPENING}::test_limits_that_could_not_save_the_account_are_refused",),
+        (
+            f"{_OPENING}::test_limits_that_could_not_save_the_account_are_refused",
+            f"{_HOUSE}::test_limits_above_the_venues_own_are_cut_to_them",
+            "tests/engine/test_risk.py::test_one_order_is_bounded_by_us_and_by_the_venue",
+            "tests/engine/test_risk.py::test_the_smallest_limit_binds_and_is_named",
+        ),
     ),
     "H5": Row(
         "keys of one network on another",
@@ -293,8 +375,8 @@ FAULTS: dict[str, Row] = {
     "S1": Row(
         "a hostile venue: absurd numbers, frames without end",
         (
-            "tests/venues/test_rest.py::test_an_answer_without_end_is_cut_off",
-            "tests/venues/test_wire.py::test_any_bytes_are_a_book_message_or_an_error_we_name",
+            f"{_REST}::test_an_answer_without_end_is_cut_off",
+            f"{_WORDS}::test_any_bytes_are_a_book_message_or_an_error_we_name",
             "tests/venues/test_hostile.py::test_nothing_is_nested_deeper_than_32",
             "tests/reliability/test_fuzz_frames.py::test_three_thousand_damaged_messages_break_no_promise",
         ),

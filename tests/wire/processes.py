@@ -161,10 +161,10 @@ class Desk:
         self._path = config(folder, exchange, **changes)
         self._runs = self._known()
 
-    def start(self, *verb: str) -> subprocess.Popen[str]:
+    def start(self, *verb: str) -> Started:
         """Start a bot, or *verb*. Errors go to a file, which never blocks; a guard's, to be heard, into a pipe."""
         with (self._folder / "errors.txt").open("a") as errors:
-            return subprocess.Popen(
+            return Started(
                 [sys.executable, "-m", "src.bot", *verb, "--config", str(self._path)],
                 cwd=ROOT,
                 env=clean_environment(),

@@ -49,17 +49,17 @@ def test_a_journal_taken_away_under_a_running_bot_takes_every_quote_down(tmp_pat
     """Deleted, or replaced by a copy: nothing is open 5 s later, though the bot goes on; at its end exit 1 and why."""
     with sandbox() as exchange:
         desk = Desk(tmp_path, exchange)
-        bot = desk.start()
-        run = desk.run_of(bot)
-        desk.wait(lambda: desk.quotes(run), within=40)
-        journal = tmp_path / f"data/demo/journal/{run}-0001.jsonl"
-        copy = journal.read_bytes()
-        journal.unlink()
-        journal.write_bytes(copy)
-        assert desk.wait(desk.empty, within=10) < 5
-        assert bot.poll() is None
-        bot.terminate()
-        assert bot.wait(20) == 1
+        with desk.start() as bot:
+            run = desk.run_of(bot)
+            desk.wait(lambda: desk.quotes(run), within=40)
+            journal = tmp_path / f"data/demo/journal/{run}-0001.jsonl"
+            copy = journal.read_bytes()
+            journal.unlink()
+            journal.write_bytes(copy)
+            assert desk.wait(desk.empty, within=10) < 5
+            assert bot.poll() is None
+            bot.terminate()
+            assert bot.wait(20) == 1
     assert "somebody deleted, replaced or changed its file" in (tmp_path / "errors.txt").read_text().splitlines()[-1]
 
 
@@ -70,14 +70,14 @@ def test_a_journal_that_may_not_be_written_any_more_takes_every_quote_down(tmp_p
     """
     with sandbox() as exchange:
         desk = Desk(tmp_path, exchange)
-        bot = desk.start()
-        run = desk.run_of(bot)
-        desk.wait(lambda: desk.quotes(run), within=40)
-        size = (tmp_path / f"data/demo/journal/{run}-0001.jsonl").stat().st_size
-        resource.prlimit(bot.pid, resource.RLIMIT_FSIZE, (size, size))
-        assert desk.wait(desk.empty, within=10) < 5
-        assert bot.poll() is None
-        bot.terminate()
-        assert bot.wait(20) == 1
+        with desk.start() as bot:
+            run = desk.run_of(bot)
+            desk.wait(lambda: desk.quotes(run), within=40)
+            size = (tmp_path / f"data/demo/journal/{run}-0001.jsonl").stat().st_size
+            resource.prlimit(bot.pid, resource.RLIMIT_FSIZE, (size, size))
+            assert desk.wait(desk.empty, within=10) < 5
+            assert bot.poll() is None
+            bot.terminate()
+            assert bot.wait(20) == 1
     last = (tmp_path / "errors.txt").read_text().splitlines()[-1]
     assert "the journal cannot be written: File too large" in last

@@ -194,7 +194,9 @@ def budget(
         closed = closed or "no mark price"
     if closed:
         return Budget(0, 0, 0, 0, closed=closed, reduce_only=reduce_only)
-    order = int(min(limits.max_order_usd, instrument.max_order_usd) // usd_per_lot)
+    # The venue measures an order at its own price, which may be as far above the mark as the collar lets it.
+    venue_order_usd = instrument.max_order_usd / (1 + limits.price_collar_bps * 1e-4)
+    order = int(min(limits.max_order_usd, venue_order_usd) // usd_per_lot)
     orders = max(0, min(limits.max_open_orders, instrument.max_open_orders) - open_orders)
     if reduce_only:
         buy, sell, why = max(0, -position), max(0, position), "reducing only"

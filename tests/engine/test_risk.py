@@ -186,9 +186,12 @@ def test_reduce_only_stops_at_zero() -> None:
 
 
 def test_one_order_is_bounded_by_us_and_by_the_venue() -> None:
-    """500 USD of ours are 7 lots at 70 USD, 300 USD of the venue's are 4."""
+    """500 USD of ours are 7 lots at 70 USD, 300 USD of the venue's are 4; it takes each at its own price, which may be
+    1 % above the mark: 280 USD of the venue's are 3.
+    """
     assert room().order == 7
     assert room(instrument=market(max_order_usd=300)).order == 4
+    assert room(instrument=market(max_order_usd=280)).order == 3
 
 
 @pytest.mark.parametrize(("open_orders", "venue", "left"), [(0, 200, 20), (5, 12, 7), (20, 200, 0), (25, 200, 0)])

@@ -188,6 +188,16 @@ BUGS = [
         "tests/engine/test_market.py::test_a_funding_payment_that_is_over_moves_nothing_any_more",
     ),
     Bug(
+        "An order cut to the venue's own maximum was measured at the mark; asks above it were refused for ever",
+        "reading the code",
+        "tests/runtime/test_house.py::test_limits_above_the_venues_own_are_cut_to_them",
+    ),
+    Bug(
+        "A part of the bot that returned without an error was not missed",
+        "reading the code",
+        "tests/runtime/test_crew.py::test_a_part_of_the_bot_that_just_returns_takes_every_quote_down",
+    ),
+    Bug(
         "After a freeze the timer was armed, and the market quoted, a third of a countdown later than it could",
         "kill drills",
         "tests/runtime/test_deadman.py::test_when_everybody_beats_again_it_is_armed_within_a_second_and_the_lateness_"

@@ -84,13 +84,13 @@ async def test_ten_minutes_in_a_crowd_stay_within_every_limit_and_leave_nothing(
 
 @virtual
 async def test_limits_above_the_venues_own_are_cut_to_them():
-    """We would quote 100 USD and hold 400, the venue takes orders up to 60 USD and positions up to 130: takers sell to
-    us twenty times, and nothing we send is larger, could make the position larger (1 % for the mark moving), or is
-    refused.
+    """We would quote 100 USD and hold 400, the venue takes orders up to 59.65 USD, which is 71 lots at the mark and not
+    at our ask, and positions up to 130: takers sell to us twenty times, and nothing we send is larger, could make the
+    position larger (1 % for the mark moving), or is refused.
     """
     async with scene() as s:
         place = s.exchange._market(BTC)
-        rules = msgspec.structs.replace(place.listing.instrument, max_order_usd=60, max_position_usd=130)
+        rules = msgspec.structs.replace(place.listing.instrument, max_order_usd=59.65, max_position_usd=130)
         place.listing = msgspec.structs.replace(place.listing, instrument=rules)
         house = s.house()
         async with living(house):
@@ -100,7 +100,7 @@ async def test_limits_above_the_venues_own_are_cut_to_them():
                 s.calm[BTC].mid += 20
                 await asyncio.sleep(2)
             values = [rules.value_usd(request.price, request.size) for _, request in s.exchange.accepted]
-            assert 55 < max(values) <= 60
+            assert 55 < max(values) <= 59.65
             assert 110 < s.exchange.worst_usd[BTC] <= 130 * 1.01
             last = market_of(house).last
             assert last is not None

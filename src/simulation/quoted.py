@@ -28,7 +28,7 @@ from src.simulation.halts import Halts
 from src.simulation.world import ACCOUNT
 
 _LONGEST = 16  # looks, two in a second: a fill, the wait until the next decision and a slow line take half as long
-_MOST = 0.8  # of the looks: without edits, and with a pause of a second, a side is away for half of the time
+_MOST, _MOST_QUICK = 0.7, 0.45  # of the looks: without edits, or with a pause of a second, a side is away for half
 _PENALTY_SEC = 62.0  # the refill runs at half speed
 _SPARE = 4  # requests
 _FLOWING_SEC = 4.0  # a book without a pause for so long can be quoted on; one that falls silent is stale after three
@@ -43,6 +43,9 @@ class Quoted(Halts):
     def enter(self, house: House | None, run: str = "") -> None:
         super().enter(house, run)
         self._calm_looks = 0
+        knobs = self._world.schedule.knobs
+        quick = knobs.edits and knobs.quote_loop_ms <= 250 and knobs.replace_coalesce_ms <= 400
+        self._most = _MOST_QUICK if quick else _MOST
         self._absent: Counter[Place] = Counter()  # looks of the calm times in which a side lacked a quote
         self._absent_now: Counter[Place] = Counter()  # those in a row until now
         self._flow: dict[
@@ -89,7 +92,7 @@ class Quoted(Halts):
             looks, all_looks = self._absent_now[name, side], self._absent[name, side]
             if looks == _LONGEST:
                 self.violate("L2", f"{name} {side.name} is without a quote for {looks} looks in calm times")
-            elif self._calm_looks >= _FEW and all_looks > _MOST * self._calm_looks:
+            elif self._calm_looks >= _FEW and all_looks > self._most * self._calm_looks:
                 told = f"{all_looks} of {self._calm_looks} looks"
                 self.violate("L2", f"{name} {side.name} is without a quote in {told} in calm times")
 

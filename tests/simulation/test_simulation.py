@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from src.engine import book, desk, lifecycle, throttle
+from src.engine import book, desk, lifecycle, market, reconcile, throttle
 from src.engine.blotter import Blotter, FillResult
 from src.engine.lifecycle import Event
-from src.model.actions import Budget
+from src.engine.market import SEC
+from src.model.actions import Action, Budget
 from src.model.errors import ConfigError
 from src.model.facts import Fill, Outcome
-from src.runtime import canary, continuity, deadman
+from src.runtime import canary, continuity, deadman, house
 from src.simulation.plan import ROWS, Fault, Knobs, Schedule, decode, draw, encode, read
 from src.simulation.run import Result, simulate
 
@@ -179,6 +181,28 @@ def trust_the_answer_to_a_cancel(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(lifecycle.FOR_THE_CANCELLED, Outcome.ACCEPTED, Event.CANCELLED)
 
 
+def stand_in_the_way(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reconcile, "_bolder", lambda _order, _quote: False)
+
+
+def nap(patch: pytest.MonkeyPatch) -> None:
+    original = market.Market.blocked
+    patch.setattr(market.Market, "blocked", lambda self, now: "a nap" if now // SEC % 10 < 6 else original(self, now))
+
+
+def leave_everything_standing(patch: pytest.MonkeyPatch) -> None:
+    original = market.Market._steps
+
+    async def leave(_venue: object) -> None:
+        await asyncio.sleep(0)
+
+    def steps(self: market.Market, now: int, quotes: Any, room: Budget) -> list[Action]:
+        return [] if room.closed else original(self, now, quotes, room)
+
+    patch.setattr(house, "empty_book", leave)
+    patch.setattr(market.Market, "_steps", steps)
+
+
 DRAWN = [draw(seed, 60) for seed in range(1, 30)]
 # Cancels are rare where orders are edited, and so is an answer that overtakes what it speaks of.
 # Half of the answers are lost while the account's stream is silent.
@@ -192,6 +216,10 @@ SLOW_WIRE = Knobs(latency_ms=90.0)
 STALLS = [
     Schedule(seed, 60, SLOW_WIRE, tuple(Fault(12.0 + n, "P6", strength=0.5) for n in range(45))) for seed in (1, 2, 3)
 ]
+NO_MARGIN = [Schedule(seed, 60, Knobs(bustle=0.2), (Fault(20.0, "V27", 40.0),)) for seed in (1, 2, 3)]
+TAKEN_AWAY = [Schedule(1, 60, faults=tuple(Fault(30.0 + n, "V14", strength=0.5) for n in range(20)))]
+NO_DISK = [Schedule(1, 60, faults=(Fault(30.0, "D1"),))]
+CALM = [Schedule(1, 10)]
 NO_SWITCH = [Schedule(1, 60, faults=(Fault(0.0, "V23", 55.0),))]
 
 
@@ -207,6 +235,10 @@ NO_SWITCH = [Schedule(1, 60, faults=(Fault(0.0, "V23", 55.0),))]
         (never_brake, HAMMER),
         (send_what_was_decided_before, STALLS),
         (trust_the_answer_to_a_cancel, LATE_CANCELS),
+        (stand_in_the_way, NO_MARGIN),
+        (leave_everything_standing, TAKEN_AWAY),
+        (leave_everything_standing, NO_DISK),
+        (nap, CALM),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -218,13 +250,17 @@ def test_a_deliberate_defect_is_caught(
     assert any(simulate(schedule).violations for schedule in schedules)
 
 
-UNHARMED = [LOST_ANSWERS[0], LATE_CANCELS[0], LATE_ARMS[0], NO_SWITCH[0], HAMMER[0], STALLS[0]]
+UNHARMED = [
+    *(LOST_ANSWERS[0], LATE_CANCELS[0], LATE_ARMS[0], NO_SWITCH[0], HAMMER[0], STALLS[0]),
+    *(*NO_MARGIN, *TAKEN_AWAY, *NO_DISK, *CALM),
+]
 
 
 @pytest.mark.parametrize("schedule", UNHARMED)
 def test_without_the_defect_the_same_faults_do_no_harm(schedule: Schedule):
     """Answers lost in silence are harmless to a bot that asks, cancels done long after they were acknowledged to one
     that waits for the stream, an arming that lands 7 s late to one that counts what was confirmed, a switch never armed
-    to one that has seen no proof, takers without end to one that stops, and stalls to one that decides anew.
+    to one that has seen no proof, takers without end to one that stops, and stalls to one that decides anew; a lack of
+    margin, of a disk, and a position taken away to one that takes its orders down.
     """
     assert failures(simulate(schedule)) == []

@@ -4,6 +4,9 @@ The operating system holds the lock and lets go of it when the process ends, how
 is used again can fool nobody. The file is there from the start until the account was seen empty: a file whose lock
 nobody holds belongs to a run that died, or left orders behind. Touching takes no room on a full disk, and the file's
 time is compared to no clock; it only has to change.
+
+A guard gives such a sign as well, for the run to see, but only a lock: one that nobody holds tells that the guard is
+gone, however it went. A guard that hangs keeps its lock, and looks like one that watches.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from filelock import FileLock, Timeout
 from src.model.errors import Halt
 
 NAME = "alive"
+GUARD = "guard"
 EVERY = 1.0  # seconds between two beats
 PROBE = 2.0  # seconds in which a guard that just looks at the lock has certainly let go of it
 
@@ -77,12 +81,7 @@ class Sign(msgspec.Struct, frozen=True):
 
 def look(folder: Path) -> Sign:
     """Return the sign of life in *folder*. A lock that cannot be tried counts as held: then only the beats tell."""
-    lock = _lock(folder)
-    held = True
-    with suppress(OSError, Timeout):
-        lock.acquire(blocking=False)
-        lock.release()
-        held = False
+    held = _held(_lock(folder)) is not False
     mark: int | None = None
     with suppress(OSError):
         mark = (folder / NAME).stat().st_mtime_ns
@@ -100,5 +99,49 @@ def bury(folder: Path) -> None:
             lock.release()
 
 
-def _lock(folder: Path) -> FileLock:
-    return FileLock(folder / f"{NAME}.lock")
+class Badge:
+    """The sign of a guard that watches the run in *folder*, until the end of a ``with`` block at the latest.
+
+    All guards of a folder share one lock: it says that somebody watches, not who, nor how many. A second guard watches
+    without it and takes it over when the first is gone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = _lock(folder, GUARD)
+
+    def show(self) -> None:
+        """Hold the lock unless another guard does; never waits, never raises. Call it at each look: the other guard may
+        go, and a run that tries the lock at the same moment keeps it from this one once.
+        """
+        if not self._lock.is_locked:
+            with suppress(OSError, Timeout):
+                self._lock.acquire(blocking=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def guarded(folder: Path) -> bool | None:
+    """Return whether a guard watches the run in *folder*, None when its lock cannot be tried. Only that run may ask: of
+    two who try at once, each could take the other for a guard.
+    """
+    return _held(_lock(folder, GUARD))
+
+
+def _held(lock: FileLock) -> bool | None:
+    """Return whether another process holds *lock*, None when it cannot be tried."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    except OSError:
+        return None
+    lock.release()
+    return False
+
+
+def _lock(folder: Path, name: str = NAME) -> FileLock:
+    return FileLock(folder / f"{name}.lock")

@@ -1,7 +1,8 @@
 """The guard: a second process that watches a run and empties the account at the venue when the run is lost.
 
 It only ever cancels and asks. It places nothing, leaves the venue's own timer alone, and does nothing while the run
-shows signs of life; a run that thaws is left alone again. It needs nothing of the run's process, not even its end.
+shows signs of life; a run that thaws is left alone again. It needs nothing of the run's process, not even its end. As
+long as it watches it wears a badge, so that the run can tell a person when nobody watches any more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src.model.errors import Rejected, Throttled, Unanswered
-from src.records.heartbeat import Sign, bury, look
+from src.records.heartbeat import Badge, Sign, bury, look
 from src.runtime.emptying import empty_book
 from src.venues.protocol import Venue
 
@@ -32,12 +33,17 @@ class Guard:
         self._venue = venue
         self._folder = folder
         self._say = say
+        self._badge = Badge(folder)
         self._silent = 0  # looks in a row that saw the same beat
         self._last: Sign | None = None
         self.lost = False  # whether the run was ever lost
 
     async def watch(self) -> tuple[bool, str]:
         """Watch until the run is over; return whether all was in order, and the sentence that says so."""
+        with self._badge:
+            return await self._until_over()
+
+    async def _until_over(self) -> tuple[bool, str]:
         began = False
         while True:
             sign = self._look()
@@ -52,6 +58,7 @@ class Guard:
             await asyncio.sleep(LOOK_EVERY)
 
     def _look(self) -> Sign:
+        self._badge.show()
         sign = look(self._folder)
         self._silent = self._silent + 1 if sign == self._last else 0
         self._last = sign
@@ -65,7 +72,7 @@ class Guard:
             await asyncio.sleep(LANDING)
         if not await self._empty(self._gone):
             self._say("a new run has begun; it clears the account itself, and is watched from here on")
-            return await self.watch()
+            return await self._until_over()
         bury(self._folder)
         return False, "the bot died without an orderly end; the venue says that no order is open"
 

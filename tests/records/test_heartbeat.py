@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from src.model.errors import Halt
-from src.records.heartbeat import NAME, Heartbeat, Sign, bury, look
+from src.records.heartbeat import GUARD, NAME, Badge, Heartbeat, Sign, bury, guarded, look
 
 LIVE = """
 import sys
@@ -17,6 +17,16 @@ from pathlib import Path
 from src.records.heartbeat import Heartbeat
 with Heartbeat(Path(sys.argv[1])) as heartbeat:
     print("lives", flush=True)
+    sys.stdin.read()
+"""
+
+WATCH = """
+import sys
+from pathlib import Path
+from src.records.heartbeat import Badge
+with Badge(Path(sys.argv[1])) as badge:
+    badge.show()
+    print("watches", flush=True)
     sys.stdin.read()
 """
 
@@ -102,3 +112,51 @@ def test_a_lock_that_cannot_be_tried_counts_as_held(tmp_path):
     """Then only missing beats tell that the run is lost; a guard must not act on an error of its own."""
     (tmp_path / f"{NAME}.lock").mkdir()
     assert Sign(True, None) == look(tmp_path)
+
+
+# --- the sign of a guard ---------------------------------------------------------------------------------------------
+
+
+def test_a_killed_guard_is_known_at_once(tmp_path):
+    """Nobody yet: no guard. A real process: guarded, look after look. kill -9: no guard."""
+    assert guarded(tmp_path) is False
+    with subprocess.Popen(
+        [sys.executable, "-c", WATCH, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as guard:
+        assert guard.stdout is not None
+        assert "watches\n" == guard.stdout.readline()
+        assert [True, True] == [guarded(tmp_path), guarded(tmp_path)]
+        guard.kill()
+    assert guarded(tmp_path) is False
+
+
+def test_a_second_guard_takes_the_sign_over_when_the_first_is_gone(tmp_path):
+    """Both show it: it is there. The first ends: gone until the second shows it again, and gone with the second."""
+    with Badge(tmp_path) as second:
+        with Badge(tmp_path) as first:
+            first.show()
+            second.show()
+            first.show()
+            assert guarded(tmp_path) is True
+        assert guarded(tmp_path) is False
+        second.show()
+        assert guarded(tmp_path) is True
+    assert guarded(tmp_path) is False
+
+
+def test_a_guards_lock_that_cannot_be_tried_tells_nothing(tmp_path):
+    """A folder stands where the lock should be: neither a guard nor none; and the guard itself is not disturbed."""
+    (tmp_path / f"{GUARD}.lock").mkdir()
+    with Badge(tmp_path) as badge:
+        badge.show()
+        assert guarded(tmp_path) is None
+
+
+def test_the_signs_of_run_and_guard_do_not_disturb_each_other(tmp_path):
+    """A guard beside a run: the run is alive and guarded; without the run only the guard is there."""
+    with Badge(tmp_path) as badge:
+        with Heartbeat(tmp_path) as heartbeat:
+            badge.show()
+            heartbeat.empty = True
+            assert (True, True) == (look(tmp_path).held, guarded(tmp_path))
+        assert (Sign(False, None), True) == (look(tmp_path), guarded(tmp_path))

@@ -12,8 +12,8 @@ from filelock import FileLock
 
 from src.model.actions import Side
 from src.model.errors import Unanswered
-from src.records.heartbeat import NAME
-from src.runtime.guard import GIVE_UP, LANDING, SILENCE, Guard, can_ask, empty_now
+from src.records.heartbeat import NAME, guarded
+from src.runtime.guard import GIVE_UP, LANDING, LOOK_EVERY, SILENCE, Guard, can_ask, empty_now
 from src.runtime.pulse import Pulse
 from tests.runtime.builders import ACCOUNT, Scene, scene, virtual
 from tests.virtual_time import virtual_now
@@ -160,6 +160,54 @@ async def test_a_new_run_is_not_fought_but_watched(tmp_path):
         assert len(p.stage.open()) == 2
         assert any("a new run has begun" in said for said in p.said)
         watching.cancel()
+
+
+@virtual
+async def test_a_guard_shows_that_it_watches_until_it_ends_however_that_happens(tmp_path):
+    """From the first look on, while the run lives, hangs and dies; gone with the end, also with one it is told."""
+    async with post(tmp_path) as p, asyncio.TaskGroup() as group:
+        assert guarded(tmp_path) is False
+        watching = group.create_task(p.guard.watch())
+        await asyncio.sleep(LOOK_EVERY)
+        assert guarded(tmp_path) is True
+        p.begin()
+        await asyncio.sleep(SILENCE + 2)
+        assert (True, True) == (p.guard.lost, guarded(tmp_path))
+        p.lock.release()
+        await asyncio.sleep(LANDING)
+        assert (False, True) == (watching.done(), guarded(tmp_path))
+        await watching
+        assert guarded(tmp_path) is False
+
+        watching = group.create_task(p.guard.watch())
+        await asyncio.sleep(LOOK_EVERY)
+        assert guarded(tmp_path) is True
+        watching.cancel()
+        await asyncio.sleep(0)
+        assert guarded(tmp_path) is False
+
+
+@virtual
+async def test_a_second_guard_watches_as_well_and_shows_it_when_the_first_is_gone(tmp_path):
+    """Both beside a healthy run, neither refused: the first is told to end, the second shows the sign at its next look
+    and still empties the account of the run when that dies.
+    """
+    async with post(tmp_path) as p, asyncio.TaskGroup() as group:
+        p.begin()
+        first = group.create_task(p.guard.watch())
+        await asyncio.sleep(0.1)
+        second = group.create_task(Guard(p.stage.venue, tmp_path, p.said.append).watch())
+        await asyncio.sleep(2)
+        assert (False, False, []) == (first.done(), second.done(), p.said)
+        first.cancel()
+        await asyncio.sleep(0)
+        assert guarded(tmp_path) is False
+        await asyncio.sleep(LOOK_EVERY)
+        assert guarded(tmp_path) is True
+        p.quote()
+        p.lock.release()
+        assert not (await second)[0]
+        assert [] == p.stage.open()
 
 
 @virtual

@@ -100,6 +100,28 @@ class Aside(Generic[Item]):
             return (self._waiting.popleft(),)
 
 
+class Inquiry(Generic[Item]):
+    """Puts *question* in a thread of its own, again at each call; a question that hangs only has no answer."""
+
+    def __init__(self, question: Callable[[], Item], *, name: str) -> None:
+        self._question = question
+        self._answer: Item | None = None
+        self._aside: Aside[None] = Aside(self._ask, name=name)
+
+    def __call__(self) -> Item | None:
+        """Return the newest answer and ask anew; each answer is given once, None when none has come since."""
+        answer, self._answer = self._answer, None
+        self._aside.put(None)
+        return answer
+
+    def close(self) -> bool:
+        """Ask no more, and wait a moment for an answer under way; return whether the thread has ended."""
+        return self._aside.close()
+
+    def _ask(self, _: None) -> None:
+        self._answer = self._question()
+
+
 def patiently(act: Callable[[], object]) -> bool:
     """Do *act* aside and wait a moment for it; return whether it was done. For an output that perhaps nobody takes."""
     aside: Aside[None] = Aside(lambda _: act(), name="output")

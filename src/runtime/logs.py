@@ -72,14 +72,17 @@ _NOT_ON_SCREEN = ("event", "exception", "level", "timestamp")
 
 
 class Recent:
-    """The last warnings, for the screen; and the end of the outputs, which live as long."""
+    """The last warnings, for the screen; and the end of the outputs, which live as long.
+
+    A warning with ``standing=True`` is left out: whoever gives it shows it as long as it holds, and takes it away.
+    """
 
     def __init__(self, outputs: Sequence[logging.Handler] = ()) -> None:
         self._outputs = outputs
         self._lines: deque[str] = deque(maxlen=4)
 
     def __call__(self, _logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if name in ("warning", "error", "critical"):
+        if not event.pop("standing", False) and name in ("warning", "error", "critical"):
             said = " ".join(f"{k}={v}" for k, v in event.items() if k not in _NOT_ON_SCREEN)
             self._lines.append(f"{event.get('event')} {said}".strip())
         return event

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from src.runtime import aside
-from src.runtime.aside import Aside, patiently
+from src.runtime.aside import Aside, Inquiry, patiently
 
 
 class Slow:
@@ -111,3 +111,30 @@ def test_one_act_can_be_done_patiently(monkeypatch: pytest.MonkeyPatch):
     let_go = threading.Event()
     assert not patiently(lambda: let_go.wait(10))
     let_go.set()
+
+
+def test_an_inquiry_gives_each_answer_once_and_never_waits_for_one():
+    """Nothing at first, the answer at the next call, once. While the question hangs: nothing, at once; then the newest
+    answer. After the end what was found until then, and nothing more.
+    """
+    answers = iter([1, 2, 3])
+    asked, answer = threading.Semaphore(0), threading.Semaphore(0)
+
+    def question() -> int:
+        asked.release()
+        assert answer.acquire(timeout=10)
+        return next(answers)
+
+    asking = Inquiry(question, name="test")
+    assert asking() is None
+    assert asked.acquire(timeout=5)
+    began = time.monotonic()
+    assert [asking() for _ in range(100)] == [None] * 100
+    assert time.monotonic() - began < 1
+    answer.release(2)  # for the one under way, and the one that waits behind it
+    assert asking._aside.flush()
+    assert asking() == 2
+    assert asking() is None
+    answer.release()
+    assert asking.close()
+    assert [asking(), asking()] == [3, None]

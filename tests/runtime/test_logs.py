@@ -223,6 +223,16 @@ def test_the_screen_shows_the_last_four_warnings_and_no_traceback(logged: Logged
     assert logged.recent.lines()[-1] == "broke market=BTC-USD"
 
 
+def test_a_warning_that_somebody_else_shows_is_only_in_the_log(logged: Logged):
+    """standing: in the file as a warning like any other, and not among those that stay on the screen."""
+    logged.configure()
+    structlog.get_logger().warning("stands", reason="still", standing=True)
+    structlog.get_logger().warning("passes", standing=False)
+    assert logged.recent.lines() == ("passes",)
+    told = [(line["event"], line["level"], "standing" in line) for line in logged.lines()]
+    assert told == [("stands", "warning", False), ("passes", "warning", False)]
+
+
 def test_a_log_file_that_fails_does_not_stop_the_bot(logged: Logged, monkeypatch: pytest.MonkeyPatch):
     """The disk is full: the line still reaches the error stream, and nothing is raised."""
 

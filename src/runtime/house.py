@@ -32,6 +32,7 @@ from src.runtime.deadman import DeadMan
 from src.runtime.emptying import empty_book
 from src.runtime.gateway import Gateway
 from src.runtime.leaving import IN_FLIGHT_WAIT, Leaving
+from src.runtime.lookout import Lookout
 from src.runtime.opening import MarketPlan, Opening, Plan, open_account
 from src.runtime.rate import RateBudget
 from src.runtime.streams import Lines
@@ -50,8 +51,9 @@ class House:
 
     *run* makes order ids unique (``xmm<run>-<market>-<n>``). *show* gets a picture each second. *tripped* is told when
     trading gets worse, *losses* gets the loss references when they change; both must not block. *failing* tells why
-    other records than the journal cannot be kept: nothing is placed then. *version* and
-    *config_hash* are kept in the journal. *wall* is the machine's clock, which may be set; by default ours.
+    other records than the journal cannot be kept: nothing is placed then. *guarded* tells whether a guard watches this
+    run, None: not known now; it must not block. *version* and *config_hash* are kept in the journal. *wall* is the
+    machine's clock, which may be set; by default ours.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class House:
         losses: Callable[[LossState], None] = lambda _: None,
         warnings: Callable[[], tuple[str, ...]] = tuple,
         failing: Callable[[], str] = str,
+        guarded: Callable[[], bool | None] = lambda: None,
         version: str = "",
         config_hash: str = "",
         wall: Callable[[], int] | None = None,
@@ -96,6 +99,7 @@ class House:
         self._losses = losses
         self._warnings = warnings
         self._failing = failing
+        self._guarded = guarded
         self._version = version
         self._config_hash = config_hash
         self._stop = asyncio.Event()
@@ -351,7 +355,9 @@ class House:
         last = self._loss or LossState()  # what is saved; by now the desk may know more
         saved = 0
         told = ""
+        lookout = Lookout(self._guarded, desk.warnings)
         while True:
+            lookout.look()
             self._show(self.view(desk))
             if (failure := self._journal.failure or self._failing()) != told:
                 told = failure

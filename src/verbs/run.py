@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,13 +20,13 @@ from src.engine.risk import LossState, TradingState, Trip
 from src.model.errors import ConfigError, Halt
 from src.model.snapshot import DeskView
 from src.model.summary import Summary
-from src.records.heartbeat import Heartbeat
+from src.records.heartbeat import Heartbeat, guarded
 from src.records.history import Both, History, refill
 from src.records.journal import FileJournal, fills_in
 from src.records.lock import lock_account
 from src.records.state import StateFile
 from src.runtime import logs
-from src.runtime.aside import Aside, patiently
+from src.runtime.aside import Aside, Inquiry, patiently
 from src.runtime.clock import Clock, lasting
 from src.runtime.house import House
 from src.runtime.opening import MarketPlan, Plan
@@ -137,6 +138,8 @@ class _Run:
         self._journal = Both(FileJournal(folder / "journal", self._name, now=time.monotonic_ns), self._history)
         picture = Tui(Console()) if sys.stdout.isatty() else Plain(sys.stdout)
         self._screen = Aside(picture.show, name="screen", end=picture.close, gone=_tell_that_nobody_looks)
+        # A disk can stand still. No guard watches an exchange of our own, where two demos may share the folder.
+        self._guarded = None if heartbeat is None else Inquiry(partial(guarded, folder), name="lookout")
 
     async def live(self, endpoints: Endpoints) -> tuple[int, Summary]:
         """Trade at *endpoints* until stopped; return the exit code and the summary."""
@@ -153,6 +156,8 @@ class _Run:
         heartbeat = self._heartbeat
         pulse = Pulse(house.works, heartbeat.beat if heartbeat else lambda: None)
         async with AsyncExitStack() as way_out:  # from the last to the first, each whatever became of the one before
+            if self._guarded is not None:
+                way_out.callback(self._guarded.close)
             way_out.callback(self._screen.close)
             way_out.callback(self._state.close)
             way_out.callback(self._journal.close)
@@ -183,6 +188,7 @@ class _Run:
             tripped=lambda trip: _latch(state, trip),
             losses=lambda loss: state.remember(loss.day, loss.day_start_equity_usd, loss.peak_equity_usd),
             failing=lambda: state.failure,
+            guarded=self._guarded or (lambda: None),
             warnings=self._recent.lines,
             wall=time.time_ns,
             version=VERSION,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from src.model.facts import Answer, Command, Outcome, Stream
 from src.model.snapshot import DeskState, DeskView
 from src.model.summary import Pnl, Summary
 from src.runtime.house import House
+from src.runtime.lookout import GONE
 from tests.runtime.builders import (
     ACCOUNT,
     BTC,
@@ -688,6 +690,29 @@ async def test_a_picture_is_shown_every_second_and_losses_when_they_change():
         assert all(picture.armed_for > 3 for picture in pictures[8:30])  # before, the timer was let run out as a test
         assert pictures[-1].warnings == ("a warning",)
         assert [loss.day_start_equity_usd for loss in losses] == [10_000, 10_000]
+
+
+@virtual
+async def test_a_guard_that_is_gone_stands_on_the_screen_until_one_is_back_and_changes_no_quote():
+    """A guard for 20 s, none for 10 s, a guard again: a look each second, the warning for 9 pictures; the two orders of
+    the start are never touched, and everything ends as ever.
+    """
+    pictures: list[DeskView] = []
+    looks: list[int] = []
+
+    def guarded() -> bool:
+        looks.append(virtual_now())
+        return not 20 < len(looks) <= 30
+
+    async with scene() as s:
+        house = s.house(for_sec=40, callbacks={"show": pictures.append, "guarded": guarded})
+        left_nothing(s, house, await house.live())
+        assert [picture.warnings for picture in pictures] == [
+            (GONE,) if 21 <= i < 30 else () for i in range(len(looks))
+        ]
+        assert all(after - before == SEC for before, after in pairwise(looks))
+        assert 40 <= len(looks) <= 42
+        assert len(s.exchange.accepted) == 2
 
 
 @virtual

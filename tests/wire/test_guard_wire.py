@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from src.runtime.lookout import BACK, GONE
 from tests.wire.processes import config, eventually, run_bot, sandbox, start_bot
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stopping a process is a POSIX thing")
@@ -65,15 +67,28 @@ def test_a_frozen_bot_and_then_a_dead_one_are_emptied_by_the_guard(tmp_path):
     assert armed is not None, "the guard leaves the venue's timer alone"
 
 
+def told_of_the_guard(folder: Path) -> list[str]:
+    """Return what the bot's log says of its guard, oldest first."""
+    whole = (folder / "data/demo/bot.log").read_text("utf-8").split("\n")[:-1]
+    lines = [json.loads(line) for line in whole]
+    return [line["reason"] for line in lines if line["event"] == "guard"]
+
+
 def test_a_healthy_bot_is_not_disturbed_by_its_guard_nor_by_its_guards_death(tmp_path):
-    """The guard is killed with -9 and the bot quotes on; the next guard sees its orderly end and exits 0."""
+    """Without a guard not a word of it. It is killed with -9: the bot quotes on, and its log says within 10 s that the
+    guard is gone. The next one: says that it is back; sees the orderly end of the bot and exits 0.
+    """
     with sandbox() as exchange:
         path = config(tmp_path, exchange)
         with start_bot("--config", path) as bot:
+            eventually(lambda: len(exchange.open_orders()) >= 2, within=QUOTING, what="two quotes in the book")
             with guarding(path) as first:
-                eventually(lambda: len(exchange.open_orders()) >= 2, within=QUOTING, what="two quotes in the book")
+                time.sleep(3)
+                assert [] == told_of_the_guard(tmp_path)
                 first.kill()
+                eventually(lambda: [GONE] == told_of_the_guard(tmp_path), within=10, what="the lost guard to be told")
             with guarding(path) as second:
+                eventually(lambda: [GONE, BACK] == told_of_the_guard(tmp_path), within=10, what="its return to be told")
                 time.sleep(6)
                 assert exchange.open_orders()
                 assert (None, None) == (bot.poll(), second.poll())
@@ -82,6 +97,7 @@ def test_a_healthy_bot_is_not_disturbed_by_its_guard_nor_by_its_guards_death(tmp
                 _, said = second.communicate(timeout=5)
 
     assert (0, "guard: the bot ended in order\n") == (second.returncode, said)
+    assert [GONE, BACK] == told_of_the_guard(tmp_path)
 
 
 def test_the_operators_kill_empties_the_account_of_a_frozen_bot_and_may_be_pressed_twice(tmp_path):

@@ -192,7 +192,12 @@ FAULTS: dict[str, Row] = {
     ),
     "P5": Row(
         "the guard beside the bot dies",
-        (f"{_GUARD}::test_a_healthy_bot_is_not_disturbed_by_its_guard_nor_by_its_guards_death",),
+        (
+            f"{_GUARD}::test_a_healthy_bot_is_not_disturbed_by_its_guard_nor_by_its_guards_death",
+            "tests/records/test_heartbeat.py::test_a_killed_guard_is_known_at_once",
+            "tests/runtime/test_lookout.py::test_a_guard_that_is_gone_is_told_once_until_one_is_back",
+            f"{_HOUSE}::test_a_guard_that_is_gone_stands_on_the_screen_until_one_is_back_and_changes_no_quote",
+        ),
     ),
     "P6": Row("the loop stands still"),
     "P7": Row(

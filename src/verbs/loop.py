@@ -29,6 +29,14 @@ def on_signals(stop: Callable[[], None]) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
 
+def end_in_peace() -> None:
+    """Ask for nothing more once the run is over: the loop has given its handlers back, and another signal would kill
+    what has ended in order, with an exit code that says otherwise.
+    """
+    for number in _ending():
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _ending() -> list[signal.Signals]:
     """Return the signals that ask for an end."""
     numbers = [signal.SIGINT, signal.SIGTERM]

@@ -33,7 +33,7 @@ from src.runtime.opening import MarketPlan, Plan
 from src.runtime.pulse import Pulse
 from src.venues.extended.venue import Endpoints, ExtendedVenue
 from src.verbs.account import credentials_of, endpoints_of, folder_of, secrets_of
-from src.verbs.loop import loop_factory, on_signals
+from src.verbs.loop import end_in_peace, loop_factory, on_signals
 from src.verbs.outcome import DONE, FAILED, HALTED, say
 from src.views.plain import Plain
 from src.views.report import show_summary
@@ -49,7 +49,9 @@ log = structlog.get_logger()
 def run(config: Config, *, for_sec: float | None, summary: Path | None) -> int:
     """Trade until stopped, or for so many seconds; write the summary to *summary*, too. Returns the exit code."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_trade(config, for_sec, summary))
+        code = runner.run(_trade(config, for_sec, summary))
+    end_in_peace()
+    return code
 
 
 async def _trade(config: Config, for_sec: float | None, output: Path | None) -> int:

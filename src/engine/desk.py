@@ -195,6 +195,7 @@ class Desk:
         for market in self.markets.values():
             if market.alarm:
                 self.trip(Trip(TradingState.HALTED, market.alarm, now))
+        self._watch_funding()
         self._watch_positions(now)
         self._watch_remainder(now)
         self._watch_first_hour(now)
@@ -224,6 +225,13 @@ class Desk:
         if (held := cash + worth) < Decimal(str(least)):
             reason = f"the venue holds {held:.2f} USD for us, min_balance_usd is {least:.2f}"
             self.trip(Trip(TradingState.REDUCING, reason, now))
+
+    def _watch_funding(self) -> None:
+        for name, market in self.markets.items():
+            if market.funding_doubt:
+                self.warnings[f"funding {name}"] = market.funding_doubt
+            else:
+                self.warnings.pop(f"funding {name}", None)
 
     def _worth_usd(self, held: Mapping[str, int], now: int) -> tuple[Decimal, list[str]]:
         """Return what the lots *held* are worth to the limits, and in which markets they have no price."""

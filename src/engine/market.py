@@ -54,6 +54,7 @@ SEC = 1_000_000_000
 QUIET = 3 * SEC
 HOUR_SEC = 3600  # from one funding payment to the next; the time of the next is read up to a minute after the last
 PAYMENTS_KNOWN = 5_000  # hourly payments: more than half a year
+PAYMENT_SHARE = Decimal("0.01")  # by which a payment may differ from what its own record makes of it
 
 
 class OrderCounts:
@@ -117,6 +118,7 @@ class Market:
         self.venue_position: int | None = None
         self.venue_open_price_usd = Decimal(0)
         self.alarm = ""  # a fact that must stop all trading; the desk halts on it
+        self.funding_doubt = ""  # about the latest funding payment; the desk warns of it
         self.streams: set[Stream] = set()
         self.last: Decision | None = None
         self._payments: dict[str, None] = {}  # insertion-ordered set of payment ids
@@ -280,6 +282,21 @@ class Market:
         if fact.payment_id not in self._payments:
             self._know_payment(fact.payment_id)
             self.ledger.funding(fact.amount_usd)
+            self._compare(fact)
+
+    def _compare(self, paid: FundingPaid) -> None:
+        """Doubt a payment that its own record contradicts. It is booked all the same, for that is the money that moved;
+        the doubt stays until a later payment is in order.
+        """
+        if paid.expected_usd is None:
+            return
+        allowed = PAYMENT_SHARE * abs(paid.expected_usd) + paid.rounding_usd
+        self.funding_doubt = ""
+        if abs(paid.amount_usd - paid.expected_usd) > allowed:
+            self.funding_doubt = (
+                f"{self.market}: funding payment {paid.payment_id} is {paid.amount_usd:+.6f} USD, but its rate and "
+                f"position make {paid.expected_usd:+.6f} USD; booked as the venue says"
+            )
 
     def _know_payment(self, payment_id: str) -> None:
         self._payments[payment_id] = None

@@ -168,12 +168,19 @@ class Balance(Fact, frozen=True, kw_only=True):
 
 
 class FundingPaid(Fact, frozen=True, kw_only=True):
-    """One funding payment by the venue's own id; *amount_usd* > 0 was received, < 0 was paid."""
+    """One funding payment by the venue's own id; *amount_usd* > 0 was received, < 0 was paid.
+
+    *expected_usd*, signed likewise, is what the venue's own record of the payment makes of it, rate × value of the
+    position; None where the record does not say. The two may lie *rounding_usd* (>= 0) apart for the digits that the
+    record leaves out.
+    """
 
     payment_id: str
     amount_usd: Decimal
     rate: float
     venue_time: int = 0
+    expected_usd: Decimal | None = None
+    rounding_usd: Decimal = Decimal(0)
 
 
 class Transfer(Fact, frozen=True, kw_only=True):

@@ -86,7 +86,11 @@ class Account:
             return
         if trader is not None:
             unasked = isinstance(fact, OrderUpdate) and self._unasked(fact, trader.market)
+            doubt = trader.market.funding_doubt
             trader.hear(fact)
+            if trader.market.funding_doubt not in ("", doubt):
+                # Said here, not by the watch: of several payments that are read at once, the next may end the doubt.
+                log.warning("funding payment doubted", reason=trader.market.funding_doubt)
             if unasked and not self._standing():
                 self._fired()
         elif not fact.market:
@@ -214,7 +218,7 @@ class Account:
             if funding:
                 await self._rate.take(Priority.QUERY, self._polling)
                 for payment in await self._venue.funding(name, since):
-                    trader.hear(payment)
+                    self.hear(payment)
         if doubtful:
             self._desk.fills_read()
         if funding:

@@ -69,6 +69,31 @@ def test_a_remainder_that_goes_away_takes_its_warning_with_it():
     assert not desk.doubtful(START + 2 * SETTLE)
 
 
+def test_each_market_has_its_own_warning_of_a_payment_that_cannot_be_right_and_none_is_a_halt():
+    """Two markets are doubted, then one pays as it should: the other's warning stays, and trading goes on."""
+    desk = make_desk(names=(NAME, OTHER))
+    for name in desk.markets:
+        desk.markets[name].apply(payment(name, "1", "-2.5"))
+    assert desk.watch(START) is None
+    assert {f"funding {name}": desk.markets[name].funding_doubt for name in (NAME, OTHER)} == desk.warnings
+
+    desk.markets[NAME].apply(payment(NAME, "2", "0"))
+    desk.watch(START + 1)
+    assert [f"funding {OTHER}"] == list(desk.warnings)
+
+
+def payment(market: str, payment_id: str, expected: str) -> FundingPaid:
+    """Return a payment of nothing, of which its record makes *expected* dollars."""
+    return FundingPaid(
+        time=START,
+        market=market,
+        payment_id=payment_id,
+        amount_usd=Decimal(0),
+        rate=0.0,
+        expected_usd=Decimal(expected),
+    )
+
+
 def test_while_positions_differ_there_is_no_remainder_to_speak_of():
     """The fill has come, the venue's position not yet: neither zero nor a difference, but unknown."""
     desk = make_desk()

@@ -300,6 +300,76 @@ def test_a_funding_payment_is_booked_once_by_its_id():
     assert Decimal("-0.3") == market.ledger.parts.funding
 
 
+def payment(number: int, amount: str, expected: str | None, rounding: str = "0") -> FundingPaid:
+    """Return a funding payment of *amount* dollars of which its record makes *expected*."""
+    return FundingPaid(
+        time=START,
+        market=NAME,
+        payment_id=str(number),
+        amount_usd=Decimal(amount),
+        rate=0.0001,
+        expected_usd=None if expected is None else Decimal(expected),
+        rounding_usd=Decimal(rounding),
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected", "rounding", "doubted"),
+    [
+        ("-2.50", "-2.50", "0", False),
+        ("-2.525", "-2.5", "0", False),  # one per cent, exactly
+        ("-2.525001", "-2.5", "0", True),
+        ("-2.475", "-2.5", "0", False),
+        ("-2.474999", "-2.5", "0", True),
+        ("2.525001", "2.5", "0", True),
+        ("-2.527", "-2.5", "0.002", False),  # and what rounding may add
+        ("-2.527001", "-2.5", "0.002", True),
+        ("2.5", "-2.5", "0", True),  # the other way
+        ("-5", "-2.5", "0", True),  # twice as much
+        ("0.000001", "0", "0.000001", False),
+        ("-2.5", "0", "0.000001", True),  # at a rate of 0
+        ("0", "-2.5", "0", True),
+        ("-2.5", None, "0", False),  # nothing to compare it with
+    ],
+)
+def test_a_payment_that_its_own_record_contradicts_is_doubted_and_booked(
+    amount: str, expected: str | None, rounding: str, doubted: bool
+):
+    """More than 1 % and the rounding apart, either way: a sentence. The books hold the amount in every case."""
+    market = make_market()
+    market.apply(payment(7, amount, expected, rounding))
+
+    assert doubted == bool(market.funding_doubt)
+    assert Decimal(amount) == market.ledger.parts.funding
+    assert "" == market.alarm
+
+
+def test_the_doubt_names_market_payment_and_both_amounts():
+    """Paid 2.5, by its record received 0.025."""
+    market = make_market()
+    market.apply(payment(8341, "-2.5", "0.025"))
+
+    assert market.funding_doubt == (
+        f"{NAME}: funding payment 8341 is -2.500000 USD, but its rate and position make +0.025000 USD; "
+        "booked as the venue says"
+    )
+
+
+def test_a_doubt_stays_until_a_later_payment_is_in_order():
+    """Neither the same payment once more nor one that cannot be compared ends it; a new doubt takes its place."""
+    market = make_market()
+    market.apply(payment(1, "-2.5", "-2.5"))
+    market.apply(payment(2, "-5", "-2.5"))
+
+    market.apply(payment(1, "-2.5", "-2.5"))
+    market.apply(payment(3, "-2.5", None))
+    assert "payment 2 " in market.funding_doubt
+    market.apply(payment(4, "-5", "-2.5"))
+    assert "payment 4 " in market.funding_doubt
+    market.apply(payment(5, "-2.5", "-2.5"))
+    assert "" == market.funding_doubt
+
+
 def test_what_happened_before_the_books_opened_is_not_booked_again():
     """Known trade and payment ids are inside the opening cash and position."""
     market = make_market()

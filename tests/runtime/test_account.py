@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from src.engine.market import SEC
 from src.engine.risk import TradingState
@@ -180,6 +183,64 @@ async def test_funding_is_booked_once_however_often_it_is_told():
             assert agrees(s, house)
             told = [entry.payment_id for entry in s.journal.entries if isinstance(entry, FundingPaid)]
             assert len(told) > len(set(told)) == len(paid)
+
+
+@virtual
+async def test_a_payment_that_cannot_be_right_is_logged_once_and_shown_until_the_next(monkeypatch: pytest.MonkeyPatch):
+    """Read three times, once a minute: one line in the log; the screen warns until a payment is in order."""
+    async with scene() as s:
+        house = s.house()
+        told = [payment("1", "-2.5")]
+
+        async def funding(_market: str, _since: int) -> list[FundingPaid]:
+            return told
+
+        with capture_logs() as said:
+            async with living(house):
+                await s.until(s.quoted)
+                monkeypatch.setattr(s.venue, "funding", funding)
+                await s.until(lambda: house.desk and house.desk.warnings, within=70)
+                await asyncio.sleep(130)
+                assert house.desk is not None
+                assert "payment 1 is +0.000000 USD" in house.desk.warnings["funding BTC-USD"]
+                assert house.desk.state is TradingState.RUNNING
+                told.append(payment("2", "0"))
+                await s.until(lambda: house.desk and not house.desk.warnings, within=70)
+        assert [(row["log_level"], "make -2.500000 USD" in row["reason"]) for row in doubts(said)] == [
+            ("warning", True)
+        ]
+
+
+@virtual
+async def test_a_payment_that_cannot_be_right_is_logged_even_when_the_next_is_read_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Two payments in one reading, as after an outage: the second ends the doubt before anybody looks."""
+    async with scene() as s:
+        house = s.house()
+
+        async def funding(_market: str, _since: int) -> list[FundingPaid]:
+            return [payment("1", "-2.5"), payment("2", "0")]
+
+        with capture_logs() as said:
+            async with living(house):
+                await s.until(s.quoted)
+                monkeypatch.setattr(s.venue, "funding", funding)
+                await asyncio.sleep(130)
+                assert house.desk is not None
+                assert house.desk.warnings == {}
+        assert ["payment 1 " in row["reason"] for row in doubts(said)] == [True]
+
+
+def payment(payment_id: str, expected: str) -> FundingPaid:
+    """Return a payment of nothing, so that the balance agrees, of which its record makes *expected* dollars."""
+    return FundingPaid(
+        time=1, market=BTC, payment_id=payment_id, amount_usd=Decimal(0), rate=0.0, expected_usd=Decimal(expected)
+    )
+
+
+def doubts(said: list[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
+    return [row for row in said if row["event"] == "funding payment doubted"]
 
 
 @virtual

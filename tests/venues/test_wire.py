@@ -519,6 +519,59 @@ def test_at_a_positive_rate_longs_pay_whatever_sign_the_fee_carries(side: str, r
     assert wire.funding(row, BTC, NOW).amount_usd == (Decimal("2.5") if received else Decimal("-2.5"))
 
 
+PAID = {
+    "market": "BTC-USD",
+    "id": 1,
+    "side": "LONG",
+    "size": "0.5",
+    "value": "42000",
+    "markPrice": "84000",
+    "fundingFee": "4.2",
+    "fundingRate": "0.000100",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "rounding"),
+    [
+        ({}, "-4.2", "0.021001"),  # half of the rate's last digit on 42,000 dollars, and the last digit of a dollar
+        ({"fundingFee": "-4.2"}, "-4.2", "0.021001"),
+        ({"fundingFee": "9"}, "-4.2", "0.021001"),
+        ({"side": "SHORT"}, "4.2", "0.021001"),
+        ({"side": "BOTH", "fundingFee": "-4.2"}, "-4.2", "0.021001"),  # the venue's sign stands
+        ({"fundingRate": "-0.0001"}, "4.2", "0.021001"),  # zeros at the end may be left out
+        ({"fundingRate": "0.00010002"}, "-4.20084", "0.000211"),
+        ({"fundingRate": "0"}, "0", "0.021001"),
+        ({"size": "-0.5"}, "-4.2", "0.021001"),
+        ({"value": None}, "-4.2", "0.021001"),
+        ({"size": None}, "-4.2", "0.021001"),
+        ({"markPrice": None}, "-4.2", "0.021001"),
+        ({"markPrice": "42000"}, "-2.1", "0.010501"),  # size × mark goes before value
+        ({"size": None, "value": None}, None, "0"),
+        ({"size": "a lot"}, None, "0"),
+        ({"size": None, "value": {}}, None, "0"),
+        ({"fundingRate": None}, None, "0"),
+        ({"fundingRate": ""}, None, "0"),
+    ],
+)
+def test_a_payment_comes_with_what_its_own_row_makes_of_it(
+    changes: dict[str, object], expected: str | None, rounding: str
+):
+    """0.5 BTC at 84,000 and 0.01 %: 4.2 dollars, with the sign of the amount. What cannot be read costs no payment."""
+    row = PAID | changes
+    paid = wire.funding(row, BTC, NOW)
+    assert paid.expected_usd == (None if expected is None else Decimal(expected))
+    assert paid.rounding_usd == Decimal(rounding)
+    assert abs(paid.amount_usd) == abs(Decimal(str(row["fundingFee"])))
+
+
+def test_a_rate_that_is_told_rounded_explains_its_payment():
+    """Paid at 0.00125 %, shown as the venue shows it, 0.000013: 4 % apart, and within the rounding."""
+    paid = wire.funding(PAID | {"fundingFee": "0.525", "fundingRate": "0.000013"}, BTC, NOW)
+    assert paid.expected_usd == Decimal("-0.546")
+    assert abs(paid.amount_usd - paid.expected_usd) <= paid.rounding_usd
+
+
 # --- markets ---------------------------------------------------------------------------------------------------------
 
 

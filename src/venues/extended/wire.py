@@ -50,6 +50,9 @@ F = TypeVar("F")
 
 _MOST_SEQ = 2**63 - 1
 _MOST_LEVELS = 50_000  # per side; the live book has about 3,000
+# Recorded funding rates have six decimals: 0.000013 where the documented formula gives 0.0000125 at its base.
+_RATE_STEP = Decimal("0.000001")
+_CASH_STEP = Decimal("0.000001")  # collateralResolution: the venue settles in millionths of a dollar
 
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 _POSITION_SIGNS = {"LONG": 1, "SHORT": -1}
@@ -284,17 +287,44 @@ def funding(row: Row, listing: Listing, now: int) -> FundingPaid:
 
     The sign of ``fundingFee`` is documented nowhere, so it is taken from what is: at a positive rate longs pay. Only
     where rate or side say nothing does the venue's own sign stand (positive: received).
+
+    What is expected therefore has the sign of the amount and tells of its size alone. A payment that moved the other
+    way is not seen here but in the balance, as money that our books do not explain.
     """
     fee, rate = money(decimal(need(row, "fundingFee"))), decimal(row.get("fundingRate") or 0)
     direction = -rate * _POSITION_SIGNS.get(str(row.get("side")), 0)
+    amount = abs(fee).copy_sign(direction) if direction else fee
+    value = None if row.get("fundingRate") in (None, "") else _value(row)
     return FundingPaid(
         time=now,
         market=listing.instrument.market,
         payment_id=identifier(need(row, "id")),
-        amount_usd=abs(fee).copy_sign(direction) if direction else fee,
+        amount_usd=amount,
         rate=float(rate),
         venue_time=nanoseconds(row.get("paidTime")),
+        expected_usd=None if value is None else (abs(rate) * value).copy_sign(amount),
+        rounding_usd=Decimal(0) if value is None else _half_a_step(rate) * value + _CASH_STEP,
     )
+
+
+def _value(row: Row) -> Decimal | None:
+    """Return the dollars (>= 0) that a funding payment was reckoned on; None where they cannot be read, which costs
+    the comparison, never the payment.
+    """
+    try:
+        if row.get("size") is None or row.get("markPrice") is None:
+            return abs(decimal(need(row, "value")))
+        return abs(decimal(row["size"]) * decimal(row["markPrice"]))
+    except Malformed:
+        return None
+
+
+def _half_a_step(rate: Decimal) -> Decimal:
+    """Return how far the true rate may lie from the one that was told. Zeros at the end may have been left out, so a
+    short one has six decimals, too.
+    """
+    exponent: Any = rate.as_tuple().exponent  # an int: a number that was read is finite
+    return min(_RATE_STEP, Decimal(1).scaleb(exponent)) / 2
 
 
 # --- envelopes -------------------------------------------------------------------------------------------------------

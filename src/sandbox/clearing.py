@@ -15,7 +15,7 @@ from src.sandbox.state import ZERO, Holding, Market, TradingAccount, order_view
 from src.sandbox.words import Code, Event, FundingView, PublicTrade, Refusal, TradeKind, TradeView
 
 HOUSE = 0
-_PAYMENT_STEP = Decimal("1e-10")
+PAYMENT_STEP = Decimal("1e-10")
 _FIRST_ID = (
     2_100_000_000_000_000_000  # the range of real ids; plus the start in microseconds, so that no two runs share one
 )
@@ -118,7 +118,7 @@ class Clearing:
             if account is self.house or holding is None or not holding.size:
                 continue
             owed = holding.size * market.lot * market.mark * market.funding_rate
-            amount = -owed.quantize(_PAYMENT_STEP)
+            amount = -owed.quantize(PAYMENT_STEP)
             account.cash_usd += amount
             self.house.cash_usd -= amount
             holding.funding_usd += amount
@@ -167,6 +167,7 @@ class Clearing:
             side=Side.BUY if holding.size > 0 else Side.SELL,
             size=abs(holding.size),
             mark_price_usd=market.mark,
+            value_usd=abs(holding.size) * market.lot * market.mark,
             rate=market.funding_rate,
             amount_usd=amount,
             time=now,

@@ -185,15 +185,14 @@ def balance(view: BalanceView, positions: Sequence[PositionView], listings: Mapp
 
 def funding_payment(view: FundingView, instrument: Instrument, position_id: int) -> Json:
     """Return one funding payment; ``fundingFee`` > 0 was received (size x mark x -rate for a long)."""
-    size = instrument.size(view.size)
     return {
         "id": view.payment_id,
         "accountId": view.account,
         "market": view.market,
         "positionId": position_id,
         "side": "LONG" if view.side is Side.BUY else "SHORT",
-        "size": text(size),
-        "value": text(size * view.mark_price_usd),
+        "size": text(instrument.size(view.size)),
+        "value": text(view.value_usd),
         "markPrice": text(view.mark_price_usd),
         "fundingFee": text(view.amount_usd),
         "fundingRate": text(view.rate),

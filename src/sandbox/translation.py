@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import overload
 
 from src.model.facts import Balance, Fill, FillKind, FundingPaid, OrderUpdate, Position, VenueState
+from src.sandbox.clearing import PAYMENT_STEP
 from src.sandbox.words import BalanceView, FundingView, OrderView, PositionView, TradeView
 
 Private = OrderView | TradeView | PositionView | BalanceView | FundingView
@@ -58,6 +59,8 @@ def translate(view: Private, time: int) -> OrderUpdate | Fill | Position | Balan
         amount_usd=view.amount_usd,
         rate=float(view.rate),
         venue_time=view.time,
+        expected_usd=-view.side * view.value_usd * view.rate,
+        rounding_usd=PAYMENT_STEP / 2,
     )
 
 

@@ -202,7 +202,9 @@ class PublicTrade(msgspec.Struct, frozen=True):
 
 
 class FundingView(msgspec.Struct, frozen=True):
-    """One funding payment. *side* and *size* (> 0) are the position's; *amount_usd* > 0 was received, < 0 was paid."""
+    """One funding payment. *side*, *size* (> 0) and *value_usd* (> 0, at the mark) are the position's; *amount_usd* > 0
+    was received, < 0 was paid.
+    """
 
     payment_id: int
     account: int
@@ -210,6 +212,7 @@ class FundingView(msgspec.Struct, frozen=True):
     side: Side
     size: int
     mark_price_usd: Decimal
+    value_usd: Decimal
     rate: Decimal
     amount_usd: Decimal
     time: int

@@ -504,6 +504,7 @@ def test_funding_is_paid_at_the_full_hour_by_the_longs_when_the_rate_is_positive
     paid, received = (event for event in exchange.take_events() if isinstance(event, FundingView))
     assert (paid.account, paid.side, paid.size, paid.amount_usd, paid.time) == (US, Side.BUY, 50_000, USD("-4.2"), due)
     assert (received.account, received.side, received.amount_usd) == (OTHER, Side.SELL, USD("4.2"))
+    assert paid.value_usd == received.value_usd == USD(42_000)
     assert exchange.cash(US) - before == USD("-4.2")
     assert exchange.next_funding(BTC) == due + HOUR
     assert exchange.funding_payments(US, BTC) == [paid]

@@ -312,6 +312,7 @@ async def test_funding_is_paid_and_listed():
         client.sandbox.hall.advance(due)
         (payment,) = await client.get("/user/funding/history?fromTime=0")
         assert (payment["fundingFee"], payment["side"], payment["fundingRate"]) == ("-0.084", "LONG", "0.001")
+        assert (payment["size"], payment["markPrice"], payment["value"]) == ("0.001", "84000", "84")
         assert payment["positionId"] == (await client.get("/user/positions"))[0]["id"]
         assert await client.get(f"/user/funding/history?fromTime={due // 1_000_000 + 1}") == []
         (rate,) = await client.get(f"/info/BTC-USD/funding?startTime=0&endTime={due // 1_000_000}")

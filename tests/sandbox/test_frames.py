@@ -142,7 +142,7 @@ def test_history_rows_have_the_documented_keys():
         closed=NOW,
     )
     payment = FundingView(
-        1, 1001, "BTC-USD", Side.BUY, 100, Decimal(84000), Decimal("0.00001"), Decimal("-0.00084"), NOW
+        1, 1001, "BTC-USD", Side.BUY, 100, Decimal(84000), Decimal(84), Decimal("0.00001"), Decimal("-0.00084"), NOW
     )
     history = frames.closed_position(closed, RULES, Decimal(10))
     assert set(payload("docs_samples/rest_user_positions_history.json")["data"][0]) <= set(history)

@@ -340,7 +340,7 @@ def test_funding_is_paid_and_told_on_the_stream_and_on_request():
         async with aclosing(stage.venue.account()) as stream:
             heard = await hear(stream, 60)
         paid = [fact for fact in heard if isinstance(fact, FundingPaid)]
-        assert [fact.amount_usd for fact in paid] == [Decimal("-0.084")]
+        assert [(fact.amount_usd, fact.expected_usd) for fact in paid] == [(Decimal("-0.084"), Decimal("-0.084"))]
         assert [row.payment_id for row in await stage.venue.funding("BTC-USD", 0)] == [paid[0].payment_id]
         assert await stage.venue.funding("BTC-USD", paid[0].venue_time + 1) == []
 

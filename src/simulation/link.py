@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -14,6 +15,7 @@ from src.model.facts import AnyFact, MarkPrice, Stream
 from src.model.instrument import Traits
 from src.sandbox.memory import MemoryVenue
 from src.sandbox.translation import Private
+from src.sandbox.words import FundingView
 from src.simulation.ears import Ears
 from src.simulation.world import ACCOUNT, SEC, World
 
@@ -116,6 +118,14 @@ class Link(MemoryVenue):
             factor = 1 + fault.strength if fault.scope == "up" else 1 - fault.strength
             return msgspec.structs.replace(fact, price=fact.price * factor)
         return fact
+
+    def _seen(self, view: Private) -> Private:
+        """Return *view* as the faults show it: a payment whose rate does not make its amount. The amount stays what was
+        really paid, or the books could not agree with the venue's cash.
+        """
+        if isinstance(view, FundingView) and (fault := self._world.strikes("V13", "wrong")) is not None:
+            return msgspec.structs.replace(view, rate=view.rate * round(Decimal(fault.strength), 3))
+        return view
 
     def _told(self, fact: Any) -> Any:
         """Return *fact* as we hear it now: our time of hearing, and the venue's stamp as the faults show it."""

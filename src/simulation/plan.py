@@ -136,7 +136,12 @@ ROWS: dict[str, Row] = {
     "V6": Row("a taker leaves less than the smallest order", ("",), (1, 9), per_hour=120),
     "V9": Row("the account's stream is refused for a while", ("",), duration=(2, 20)),
     "V12": Row("the maker fee changes, or is a rebate", ("",), (-2, 4), (10, 60), 30),
-    "V13": Row("funding is told twice, late, or turns its sign", ("double", "late", "flip"), (2, 20), (10, 60)),
+    "V13": Row(
+        "funding is told twice, late, turns its sign, or is not what its own rate makes of it",
+        ("double", "late", "flip", "wrong"),
+        (2, 20),
+        (10, 60),
+    ),
     "V21": Row("ids jump beyond 64 bits", per_hour=6),
     "C2": Row("the wall clock is set", ("",), (-7200, 7200), per_hour=30),
     "C3": Row("the machine sleeps", ("",), (6, 45), per_hour=20),

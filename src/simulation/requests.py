@@ -101,7 +101,7 @@ class Requests(Link):
             views = [view for view in views for _ in range(2)]
         if views and (late := self._world.strikes("V13", "late")):
             views = [view for view in views if view.time <= self._world.now() - late.strength * SEC]
-        return [self._told(translate(view, 0)) for view in views if view.time >= since]
+        return [self._told(translate(self._seen(view), 0)) for view in views if view.time >= since]
 
     async def execute(
         self, action: Action, permit: Callable[[], str | None], early: Callable[[], str | None] | None = None

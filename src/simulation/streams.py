@@ -102,10 +102,11 @@ class Streams(Link):
             while True:
                 self._plant("account")
                 while line.arriving and line.arriving[0][0] <= self._world.now():
-                    _, view, strange = line.arriving.popleft()
-                    if strange and (not isinstance(view, OrderView) or self._world.chance.random() < 0.3):
+                    _, event, strange = line.arriving.popleft()
+                    if strange and (not isinstance(event, OrderView) or self._world.chance.random() < 0.3):
                         raise Malformed("a message nobody can read")
-                    fact = self._told(odd(translate(view, 0)) if strange else translate(view, 0))
+                    heard = translate(self._seen(event), 0)
+                    fact = self._told(odd(heard) if strange else heard)
                     self._ears.fed("account", "", fact)
                     yield fact
                     if isinstance(fact, Fill):

@@ -127,11 +127,18 @@ FAULTS: dict[str, Row] = {
         ),
     ),
     "V13": Row(
-        "a funding payment comes twice, late or with the other sign",
+        "a funding payment comes twice, late, with the other sign, or is not what its own rate makes of it",
         (
+            "tests/engine/test_market.py::test_a_payment_that_its_own_record_contradicts_is_doubted_and_booked",
+            "tests/engine/test_desk.py"
+            "::test_each_market_has_its_own_warning_of_a_payment_that_cannot_be_right_and_none_is_a_halt",
+            f"{_ACCOUNT}::test_a_payment_that_cannot_be_right_is_logged_once_and_shown_until_the_next",
             f"{_ACCOUNT}::test_funding_is_booked_once_however_often_it_is_told",
             f"{_ACCOUNT}::test_a_funding_payment_lost_with_the_connection_is_found_by_the_money",
+            f"{_WORDS}::test_a_payment_comes_with_what_its_own_row_makes_of_it",
             f"{_WORDS}::test_at_a_positive_rate_longs_pay_whatever_sign_the_fee_carries",
+            "tests/simulation/test_simulation.py"
+            "::test_a_payment_whose_rate_does_not_make_it_is_doubted_and_the_books_still_agree",
         ),
     ),
     "V14": Row("the venue takes a position away"),

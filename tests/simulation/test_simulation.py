@@ -22,6 +22,7 @@ from src.model.facts import Fill, Outcome
 from src.runtime import canary, continuity, deadman, house
 from src.simulation.plan import ROWS, Fault, Knobs, Schedule, decode, draw, encode, read
 from src.simulation.run import Result, simulate
+from src.simulation.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = Path(__file__).parent / "found"  # schedules that broke an invariant once, as whole values: rows may change
@@ -107,6 +108,25 @@ def test_every_row_of_the_matrix_can_be_injected_and_does_no_harm(kind: str):
     result = simulate(Schedule(4, 36, knobs, tuple(faults)))
     assert failures(result) == []
     assert result.hits.get(kind, 0) > 0
+
+
+def test_a_payment_whose_rate_does_not_make_it_is_doubted_and_the_books_still_agree(monkeypatch: pytest.MonkeyPatch):
+    """Every 5 s a payment, from 11 s on told at thrice its rate: warned of by name, and at the end all is as it was."""
+    said: list[str] = []
+    note = World.note
+
+    def hear(world: World, what: str, *details: object) -> None:
+        said.extend(str(detail) for detail in details if what == "log")
+        note(world, what, *details)
+
+    monkeypatch.setattr(World, "note", hear)
+    knobs = Knobs(edits=True, replace_coalesce_ms=50, poll_sec=3.0, funding_sec=5)
+    result = simulate(Schedule(4, 36, knobs, (Fault(11.0, "V13", 15.0, "wrong", 3.0),)))
+    assert failures(result) == []
+    assert result.hits["V13"] > 0
+    doubted = [text for text in said if "funding payment doubted" in text]
+    assert len(doubted) > 0
+    assert all("booked as the venue says" in text for text in doubted)
 
 
 @pytest.mark.parametrize("path", sorted(FOUND.glob("*.json")), ids=lambda path: path.stem)

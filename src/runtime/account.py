@@ -114,7 +114,7 @@ class Account:
         """
         if is_canary(order.order_id):
             return False  # it is watched where it was sent
-        if is_ours(order.order_id) or self._cancel_foreign:
+        if is_ours(order.order_id) or (self._cancel_foreign and order.order_id):  # none goes without an id
             return True
         trader = self._traders.get(order.market)
         if trader is not None and order.order_id in trader.market.blotter.working:

@@ -192,7 +192,8 @@ class Injector:
         if fault.scope == "trade":
             return self._trade_by_hand(told=True)
         if fault.scope == "order":
-            return self._send_by_hand("")
+            self._strangers += 1
+            return self._send_by_hand(f"web-{self._strangers}")
         if fault.scope == "reduce":
             return self._victim is not None and self._victim.reduce()
         return self._cancel_one(told=True)

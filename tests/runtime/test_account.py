@@ -373,20 +373,23 @@ async def test_what_happens_in_markets_we_do_not_trade_is_none_of_our_business()
             assert "-0.375000 USD" in house.desk.warnings["remainder"]
 
 
+@pytest.mark.parametrize(("foreign_orders", "order_id"), [("refuse", "hand-1"), ("cancel", "")])
 @virtual
-async def test_an_order_by_the_operators_hand_is_left_alone_and_said_aloud():
-    """Somebody places a bid on our account while we trade: it stays, no limit counts it, a warning names it."""
+async def test_an_order_by_the_operators_hand_is_left_alone_and_said_aloud(foreign_orders: str, order_id: str):
+    """Somebody places a bid on our account while we trade: it stays, no limit counts it, a warning names it. So it is
+    with one that has no id to cancel it by, whatever was wanted.
+    """
     async with scene() as s:
-        house = s.house()
+        house = s.house(foreign_orders=foreign_orders)
         async with living(house):
             await s.until(s.quoted)
-            s.submit(ACCOUNT, Side.BUY, 83_800, 100, external_id="hand-1", post_only=True)
+            venue_id = s.submit(ACCOUNT, Side.BUY, 83_800, 100, external_id=order_id, post_only=True)
             await asyncio.sleep(15)
-            assert "hand-1" in {order.external_id for order in s.open()}
+            assert venue_id in {order.venue_id for order in s.open()}
             assert market_of(house).blotter.open_lots(Side.BUY) == 119
             assert house.desk is not None
             assert "did not place is open in BTC-USD" in house.desk.warnings["foreign"]
-            s.exchange.cancel(ACCOUNT, external_id="hand-1")
+            s.exchange.cancel(ACCOUNT, venue_id=venue_id)
             await asyncio.sleep(1)
             assert s.quoted()
 

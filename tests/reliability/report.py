@@ -73,7 +73,7 @@ def _figures(find: Read) -> Iterator[str]:
 def _table(section: Section, name: str, told: dict[str, Any]) -> Iterator[str]:
     yield ", ".join(filter(None, (name, f"commit {told.get('commit', 'unknown')}", told.get("date", ""))))
     yield from ("", "| | |", "|---|---|")
-    for word, value in shown(section, told):
+    for word, value in shown(section, {**section.derived(told), **told}):
         yield f"| {word} | {value} |"
     yield ""
 

@@ -89,3 +89,10 @@ def test_every_tool_of_a_size_exists_and_knows_its_arguments(size: str):
     for _, _, module, *arguments in given:
         source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")
         assert all(f'"{word}"' in source for word in arguments if word.startswith("--"))
+
+
+def test_figures_of_an_older_soak_say_that_memory_was_not_judged():
+    """The verdict follows from its figures; one that a newer run has left is shown as it is."""
+    old = {"warmed_up": False, "warm_up_minutes": 15.0, "rss_mb_per_hour": 50.0, "rss_plus_minus": 2.0}
+    assert "memory not judged: 15 minutes of warm-up" in report.page(told(soak=old))
+    assert "| verdict on memory | as it was |" in report.page(told(soak=old | {"memory": "as it was"}))

@@ -3,7 +3,7 @@
 ``python -m tests.reliability.mutants [--only NAME] [--seeds 2000] [--jobs 2]``. Each ``mutants/<name>.patch`` is one
 defect. Its first line says what is broken and which invariants should notice. ``# schedule: {...}`` lines are worlds to
 try before the drawn ones; ``# redundant: ...`` says why another defence makes up for the missing one, so that nothing
-can be noticed.
+can be noticed, and it is not counted. A catch by another invariant than those named counts, and is reported.
 """
 
 from __future__ import annotations
@@ -115,26 +115,37 @@ def told(mutant: Mutant, found: Hunt) -> str:
         where = "directed world" if found.directed else f"world {found.lived}"
         return (
             f"{mutant.name:34} {found.invariant:4} {where}, seed {found.seed}, {found.time:.1f} simulated s"
-            f"  [{found.seconds:.0f} s]"
+            f"  [{found.seconds:.0f} s]{_otherwise(mutant, found)}"
         )
     if mutant.redundant:
         return f"{mutant.name:34} redundant: {mutant.redundant}"
     return f"{mutant.name:34} SURVIVED {found.lived} worlds  [{found.seconds:.0f} s]"
 
 
+def _otherwise(mutant: Mutant, found: Hunt) -> str:
+    """Return what to say when another invariant than those it names has noticed *mutant*, or ""."""
+    if not found.invariant or found.invariant in mutant.invariants:
+        return ""
+    return f" (named: {', '.join(mutant.invariants)})"
+
+
 def figures(found: dict[str, Hunt], known: Sequence[Mutant]) -> dict[str, object]:
     """Return what the report publishes."""
     by_name = {mutant.name: mutant for mutant in known}
     caught = {name: hunt for name, hunt in found.items() if hunt.invariant}
+    redundant = [n for n in found if n not in caught and by_name[n].redundant]
+    others = {name: _otherwise(by_name[name], hunt) for name, hunt in caught.items()}
     return {
         "mutants": len(found),
+        "counted": len(found) - len(redundant),
         "caught": len(caught),
-        "redundant": [n for n in found if n not in caught and by_name[n].redundant],
+        "otherwise": [f"{name} by {caught[name].invariant}{told}" for name, told in others.items() if told],
+        "redundant": redundant,
         "survived": [n for n in found if n not in caught and not by_name[n].redundant],
         "caught_in_the_first_world": sum(hunt.lived == 1 for hunt in caught.values()),
         "most_worlds_needed": max((hunt.lived for hunt in caught.values()), default=0),
         "rows": [
-            f"{name}: {by_name[name].what} | {hunt.invariant} | world {hunt.lived} | {hunt.time:.1f} s"
+            f"{name}: {by_name[name].what} | {hunt.invariant}{others[name]} | world {hunt.lived} | {hunt.time:.1f} s"
             if hunt.invariant
             else f"{name}: {by_name[name].what} | {by_name[name].redundant or 'SURVIVED'}"
             for name, hunt in found.items()
@@ -166,7 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, known))
     summary = figures(dict(sorted(found.items())), known)
-    print(f"{summary['caught']} of {summary['mutants']} caught, redundant: {summary['redundant']}")
+    print(f"{summary['caught']} of {summary['counted']} caught, not counted as redundant: {summary['redundant']}")
+    print(f"noticed by another invariant than named: {summary['otherwise']}")
     print(f"survived: {summary['survived']}, broken: {broken}")
     if not options.only:
         record("mutants", {**summary, "broken": broken, "seeds": options.seeds})

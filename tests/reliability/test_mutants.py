@@ -78,13 +78,26 @@ def test_the_figures_name_who_survived():
     one, other, redundant = (Mutant(name, Path(name), f"{name} breaks", ("I1",), (), why) for name, why in _THREE)
     hunts = {"a": Hunt(lived=1, invariant="I1", time=2.0), "b": Hunt(lived=9), "c": Hunt(lived=9)}
     told_figures = figures(hunts, [one, other, redundant])
-    assert (told_figures["mutants"], told_figures["caught"]) == (3, 1)
+    assert (told_figures["mutants"], told_figures["counted"], told_figures["caught"]) == (3, 2, 1)
+    assert told_figures["otherwise"] == []
     assert (told_figures["survived"], told_figures["redundant"]) == (["b"], ["c"])
     assert told_figures["rows"] == [
         "a: a breaks | I1 | world 1 | 2.0 s",
         "b: b breaks | SURVIVED",
         "c: c breaks | others help",
     ]
+
+
+def test_a_catch_by_another_invariant_counts_and_is_reported():
+    """The patch names I1 and L1, I5 has noticed it: caught, with both in words; I1 alone is no news."""
+    mutant = Mutant("a", Path("a"), "a breaks", ("I1", "L1"), (), "")
+    found = Hunt(lived=3, invariant="I5", time=2.0)
+    told_figures = figures({"a": found}, [mutant])
+    assert (told_figures["caught"], told_figures["survived"]) == (1, [])
+    assert told_figures["otherwise"] == ["a by I5 (named: I1, L1)"]
+    assert told_figures["rows"] == ["a: a breaks | I5 (named: I1, L1) | world 3 | 2.0 s"]
+    assert told(mutant, found).endswith("(named: I1, L1)")
+    assert "named" not in told(mutant, Hunt(lived=1, invariant="L1", time=2.0))
 
 
 _THREE = (("a", ""), ("b", ""), ("c", "others help"))

@@ -28,7 +28,8 @@ SECTIONS = (
     Section(
         "Simulated faults",
         ("simulation",),
-        "The whole bot in virtual time, each seed a world of its own with its own faults, judged after every step. "
+        "The whole bot in virtual time, each seed a world of its own with its own faults, judged at every event at the "
+        "exchange and on the wire, and twice a simulated second by what the bot believes ([when](#what-must-hold)). "
         "`python -m src.bot simulate --seed N --hours H` lives any seed again to the byte.",
         {
             "seeds": "seeds",
@@ -67,10 +68,12 @@ SECTIONS = (
         "One defence of the bot is taken away at a time; the simulation must notice.",
         {
             "mutants": "defects tried",
+            "counted": "of these counted",
             "caught": "caught",
+            "otherwise": "noticed by another invariant than the patch says",
             "caught_in_the_first_world": "caught in the first world",
             "most_worlds_needed": "most worlds needed",
-            "redundant": "harmless, because another defence holds",
+            "redundant": "not counted: redundant, another defence holds",
             "survived": "not caught",
         },
     ),

@@ -1,11 +1,53 @@
-"""What must hold at every step, in our words, and who judges it: the simulation's judge, tests, or both."""
+"""What must hold, in our words, who judges it (the simulation's judge, tests, or both), and when the judge looks.
+
+Not everything can be judged at every step: what happens at the exchange, what leaves the bot and what is delivered to
+it is judged as it happens, what the bot believes is compared twice a simulated second, and some sums have to wait until
+nothing moves.
+"""
 
 from __future__ import annotations
 
 from tests.reliability.matrix import Row
 
-# Judged at every step of every simulated second by src/simulation/truth.py (or asked by run.py when nothing moves).
-JUDGED = frozenset((*(f"I{number}" for number in range(1, 20)), "L1", "L2", "L3"))
+# When the judge (``src/simulation/truth.py`` and its layers) looks at each; a step is a look at the exchange, ten times
+# a second and whenever something arrives there (``World.pump``).
+WHEN: dict[str, str] = {
+    "I1": "each order that leaves; each book message taken in (each 32nd time the whole book)",
+    "I2": "each order the exchange accepts",
+    "I3": "each step of the exchange (the timer); each order it accepts; after the last kill",
+    "I4": "after the faults, until the books agree; after the calm end; any halt over a position that differs",
+    "I5": "each order that leaves (its id); when all runs are over (every trade, by their journals)",
+    "I6": "each order that leaves; twice a second; the end of each run that was not killed",
+    "I7": "the end of each run (the sums, unless killed; every spread, by its journal); twice a second (the day)",
+    "I8": "each order the exchange accepts",
+    "I9": "each request; each order that leaves (the reserve, and what a 429 forbids)",
+    "I10": "each order that leaves, and each the exchange accepts; each book message taken in (the mid); "
+    "twice a second (the lean)",
+    "I11": "each order the exchange accepts",
+    "I12": "twice a second; adopted orders at the end of each run, from its journal",
+    "I13": "twice a second",
+    "I14": "the end of each run; each order that leaves (while the journal fails)",
+    "I15": "the end of each run",
+    "I16": "each order that leaves (the state); twice a second, and the end of each run (why trading halts, "
+    "and that it does)",
+    "I17": "twice a second",
+    "I18": "each order that leaves",
+    "I19": "each order that leaves",
+    "L1": "after the faults, until it holds: 150 s at most",
+    "L2": "the calm end: twice a second (the quotes), each step of the exchange (the timer)",
+    "L3": "after the faults, until it holds: 150 s at most",
+}
+JUDGED = frozenset(WHEN)
+# Asserted by the bot itself at every decision (src/engine/invariants.py): a violation halts, here as in production.
+ASSERTED = {
+    "I2": "yes, for one market",
+    "I5": "the id, among open orders",
+    "I8": "yes",
+    "I10": "the collar",
+    "I11": "yes",
+    "I16": "that reducing orders reduce",
+    "I17": "the open orders in our books",
+}
 
 INVARIANTS: dict[str, Row] = {
     "I1": Row("an order leaves only on a fresh, whole, uncrossed book, a fresh mark and a live account stream"),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from src.simulation.plan import ROWS
-from tests.reliability import bugs, matrix, report
+from src.simulation.points import POINTS
+from src.simulation.truth import JUDGED
+from tests.reliability import bugs, invariants, matrix, mutants, report
 from tests.reliability.everything import commands
 from tests.reliability.figures import SECTIONS, plain
 from tests.reliability.results import ROOT
@@ -89,6 +92,43 @@ def test_every_tool_of_a_size_exists_and_knows_its_arguments(size: str):
     for _, _, module, *arguments in given:
         source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")
         assert all(f'"{word}"' in source for word in arguments if word.startswith("--"))
+
+
+def test_the_page_says_when_each_invariant_is_judged():
+    """Every judged one has its moment, and what the bot asserts itself is what its source asserts."""
+    assert {*JUDGED} == invariants.WHEN.keys()
+    source = (ROOT / "src" / "engine" / "invariants.py").read_text("utf-8")
+    assert set(re.findall(r'f"(I\d+): ', source)) == invariants.ASSERTED.keys()
+    text = report.page(told())
+    assert all(when in text for when in (*invariants.WHEN.values(), *invariants.ASSERTED.values()))
+    assert "at every step" not in text
+
+
+def test_every_test_that_the_page_names_exists():
+    """Also those that are named in sentences."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", report.page(told()))
+    assert len(named) > 50
+    assert [] == [place for place in named if place[1] not in functions(ROOT / place[0])]
+
+
+def test_the_moments_without_a_named_point_are_those_that_the_page_names():
+    """Nobody has added a point for a rotation, a checkpoint or a written configuration; else the page is wrong."""
+    assert not [point for point in POINTS if any(word in point for word in ("rotat", "checkpoint", "config"))]
+    assert all(f"*{word}*" in report.page(told()) for word in ("Journal rotated", "Database checkpoint"))
+
+
+def test_what_the_simulation_goes_past_is_named():
+    """The adapter, the files and the sockets: each with what tries it instead; and no simulated run imports them."""
+    text = report.page(told()).partition("## What none of this covers")[2]
+    assert all(word in text for word in ("`src/venues/extended`", "journal and state", "sockets"))
+    sources = [path.read_text("utf-8") for path in (ROOT / "src" / "simulation").glob("*.py")]
+    assert not any("src.venues.extended" in source or "FileJournal" in source for source in sources)
+
+
+def test_the_page_says_how_many_defects_are_not_counted():
+    """As many as the patches say, whether the tool was run or not."""
+    redundant = sum(bool(mutant.redundant) for mutant in mutants.mutants())
+    assert f"{redundant} of the {len(mutants.mutants())} patches" in report.page(told())
 
 
 def test_figures_of_an_older_soak_say_that_memory_was_not_judged():

@@ -64,7 +64,7 @@ $(SDK_STAMP): requirements/bench-sdk.txt
 	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --quiet --require-hashes -r requirements/bench-sdk.txt
 	@cp requirements/bench-sdk.txt $@
 
-reliability: env ## run the reliability tools and write RELIABILITY.md; SIZE=full is what a release gets
+reliability: env $(if $(filter full,$(SIZE)),$(MUTATION_STAMP)) ## run the reliability tools and write RELIABILITY.md; SIZE=full is what a release gets
 	$(BIN)/python -m tests.reliability.everything --size $(or $(SIZE),quick) $(ARGS)
 
 drills: env ## kill, stop and freeze the real bot, e.g. make drills ARGS="--count 20"

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from tests.reliability.mutation import MODULES
 from tests.reliability.soak_judge import memory
 
 
@@ -77,7 +78,14 @@ SECTIONS = (
             "survived": "not caught",
         },
     ),
-    Section("Mutation of the code", ("mutation",), "Small changes to the engine's code; the tests must fail."),
+    Section(
+        "Mutation of the code",
+        ("mutation",),
+        "Small changes to the engine's code; the tests must fail. It takes hours, so it is made by `make mutation`, "
+        "module by module, or as the last step of `make reliability SIZE=full`; each module names its "
+        "commit. "
+        f"The modules: {', '.join(MODULES)}.",
+    ),
     Section(
         "Kill drills",
         ("drill_kill9", "drill_stop", "drill_frozen"),

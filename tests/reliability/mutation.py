@@ -1,6 +1,7 @@
 """Mutation testing of the modules on which money depends: each small change of their code must fail a fast test.
 
-``make mutation [ARGS="--only pnl --jobs 2"]``. It needs mutmut (``requirements/mutation.txt``) and works in a temporary
+``make mutation [ARGS="--only pnl --jobs 2"]``; all modules take hours, so ``make reliability`` runs it only with
+``SIZE=full``, as the last tool. It needs mutmut (``requirements/mutation.txt``) and works in a temporary
 copy. ``equivalent.toml`` lists the changes that change nothing, each with its reason; they are not counted.
 """
 
@@ -22,7 +23,8 @@ import msgspec
 from src.simulation.report import commit
 from tests.reliability.results import ROOT, read, record
 
-# The gate, the ledger, the states of an order, the sizes: the engine's modules and the tests that speak for each.
+# The gate, the ledger, the states of an order, the sizes, and what is asked again just before the wire: the engine's
+# modules and the tests that speak for each.
 MODULES: Mapping[str, tuple[str, ...]] = {
     "kernel": ("test_kernel.py",),
     "risk": ("test_risk.py",),
@@ -31,6 +33,11 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "quoting": ("test_quoting.py",),
     "lifecycle": ("test_blotter.py",),
     "blotter": ("test_blotter.py",),
+    "market": ("test_market.py",),
+    "desk": ("test_desk.py",),
+    "invariants": ("test_invariants.py",),
+    "throttle": ("test_throttle.py",),
+    "backoff": ("test_backoff.py",),
 }
 SLOW = ("tests/engine/test_blotter.py::test_nothing_grows_with_the_orders_ever_sent",)  # 50,000 orders
 GOAL = 0.90

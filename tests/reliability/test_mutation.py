@@ -9,8 +9,12 @@ from tests.reliability.results import ROOT
 
 
 def test_the_modules_on_which_money_depends_are_tried():
-    """Gate, ledger, order states and sizes exist, and so do the tests that speak for them."""
-    assert {"risk", "reconcile", "pnl", "lifecycle", "blotter", "quoting", "kernel"} == MODULES.keys()
+    """Gate, ledger, order states, sizes and the last look before the wire exist, and so do the tests that speak for
+    them.
+    """
+    money = {"risk", "reconcile", "pnl", "lifecycle", "blotter", "quoting", "kernel"}
+    last_look = {"market", "desk", "invariants", "throttle", "backoff"}
+    assert money | last_look == MODULES.keys()
     for module, tests in MODULES.items():
         assert (ROOT / "src" / "engine" / f"{module}.py").is_file()
         assert all((ROOT / "tests" / "engine" / name).is_file() for name in tests)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from src.simulation.plan import ROWS
 from src.simulation.points import POINTS
 from src.simulation.truth import JUDGED
-from tests.reliability import bugs, invariants, matrix, mutants, report
+from tests.reliability import bugs, everything, invariants, matrix, mutants, report
 from tests.reliability.everything import commands
 from tests.reliability.figures import SECTIONS, plain
 from tests.reliability.results import ROOT
@@ -136,3 +138,29 @@ def test_figures_of_an_older_soak_say_that_memory_was_not_judged():
     old = {"warmed_up": False, "warm_up_minutes": 15.0, "rss_mb_per_hour": 50.0, "rss_plus_minus": 2.0}
     assert "memory not judged: 15 minutes of warm-up" in report.page(told(soak=old))
     assert "| verdict on memory | as it was |" in report.page(told(soak=old | {"memory": "as it was"}))
+
+
+def test_mutation_is_the_last_tool_of_a_release_and_has_a_python_of_its_own():
+    """In the full size only, for it takes hours; with all modules."""
+    last = list(commands("full", jobs=3))[-1]
+    assert last[0] == everything.python(".venv-mutation") != sys.executable
+    assert last[1:] == ["-m", "tests.reliability.mutation", "--jobs", "3"]
+    assert not [command for command in commands("quick", jobs=3) if command[2] == "tests.reliability.mutation"]
+
+
+def test_a_tool_without_its_environment_is_left_out_and_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The others run, the page is written, and nothing is called found."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(everything, "python", lambda venv: "/nowhere/python" if venv else sys.executable)
+    monkeypatch.setattr(everything.subprocess, "run", run)
+    assert everything.main(["--size", "full", "--jobs", "1"]) == 0
+    assert "left out: tests.reliability.mutation, for there is no /nowhere/python" in capsys.readouterr().out
+    assert len(ran) == len(list(commands("full", jobs=1)))  # one less, and the page
+    assert ran[-1][2] == "tests.reliability.report"

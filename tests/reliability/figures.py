@@ -121,6 +121,7 @@ SECTIONS = (
             "failures": "failures",
             "slowest_16_steps_sec": "slowest 16 steps, s",
             "most_mb": "most memory, MB",
+            "kept_per_life": "blocks of memory left behind by a run, at most 80 allowed",
         },
     ),
     Section(

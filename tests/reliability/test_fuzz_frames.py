@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +17,7 @@ import pytest
 from src.engine.book import OrderBook
 from src.venues.extended import rest, wire
 from tests.reliability import fuzz_frames
+from tests.reliability.fuzz_frames import Memory
 from tests.reliability.fuzz_script import recorded
 from tests.reliability.fuzz_world import Failed, life
 from tests.reliability.mutate import Raw, Twice, dump, mutate, spoil
@@ -28,11 +32,56 @@ def _loud_again() -> Iterator[None]:
 
 def test_three_thousand_damaged_messages_break_no_promise():
     """Fifteen lives of two hundred: some end every stream, and the bot still quotes in between."""
-    told = fuzz_frames.lives(2026, 0, 15)
+    told = fuzz_frames.lives(2026, 0, 15, peak_mb=80)  # a sixth of what one message may need; these need 15
     assert [] == told.failures
+    assert 0 < told.kept_per_life < fuzz_frames.MOST_KEPT
+    assert told.most_mb > 50
     assert told.frames >= 3_000
     assert told.orders > 50
     assert told.streams_ended > 500
+
+
+@pytest.mark.parametrize(
+    ("peak_mb", "blocks", "words"),
+    [
+        (100, 1_000, ""),
+        (180, 1_000, ""),
+        (181, 1_000, "memory grew from 100 to 181 MB"),
+        (100, 1_800, ""),
+        (100, 1_801, "801 blocks of memory are left of 10 lives, at most 80 each may be"),
+        (100, 0, ""),
+    ],
+)
+def test_memory_that_grows_is_noticed(peak_mb: float, blocks: int, words: str):
+    """After ten lives, from 100 MB and 1,000 blocks; 80 MB more and 80 blocks a life are allowed here."""
+    settled, now = Memory(100.0, 1_000), Memory(peak_mb, blocks)
+    assert fuzz_frames.too_much(settled, now, 10, peak_mb=80, kept=80) == words
+
+
+def lives_with(each: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Live fifteen lives that do *each* and nothing else; return the failures."""
+    script = SimpleNamespace(frames=200, kinds={})
+    world = SimpleNamespace(script=script, decisions=0, placed=0, ended=0, slowest=0.0)
+    monkeypatch.setattr(fuzz_frames, "life", lambda *_: (each(), world)[1])
+    return fuzz_frames.lives(1, 0, 15, peak_mb=80).failures
+
+
+def test_a_life_that_leaves_objects_behind_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    """One for each of two hundred messages, small ones; what is only used for a while is not counted."""
+    kept: list[object] = []
+    failures = lives_with(lambda: kept.extend([number] for number in range(200)), monkeypatch)
+    assert len(failures) == 1
+    assert "blocks of memory are left of 6 lives" in failures[0]
+    assert [] == lives_with(lambda: [[number] for number in range(200)], monkeypatch)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets what was needed before")
+def test_a_life_that_needs_much_for_a_moment_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    """120 MB in the eleventh life, and nothing of it is left."""
+    numbers = itertools.count()
+    failures = lives_with(lambda: bytearray(120 * 2**20) if next(numbers) == 10 else b"", monkeypatch)
+    assert len(failures) == 1
+    assert "memory grew from" in failures[0] and "by life 10" in failures[0]
 
 
 def test_the_same_seed_reads_the_same_messages():

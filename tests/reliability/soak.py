@@ -29,7 +29,7 @@ from tests.wire.processes import Sandbox, clean_environment, config
 
 EVERY_SEC = 5.0
 LEAST_SAMPLES = 100
-QUEUES = ("journal", "history", "log", "screen")
+QUEUES = ("journal", "history", "state", "log", "screen")
 # No limit may end the run, whatever the market does: what is looked for needs time.
 RISK = {
     "max_net_position_usd": 20_000,

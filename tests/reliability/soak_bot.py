@@ -20,6 +20,7 @@ import msgspec
 from src import bot
 from src.records.history import History
 from src.records.journal import FileJournal
+from src.records.state import StateFile
 from src.runtime.aside import Aside
 from src.runtime.pulse import Pulse
 from src.verbs import run
@@ -29,6 +30,7 @@ from src.verbs import run
 LENGTHS: dict[type[Any], Callable[[Any], tuple[str, int]]] = {
     FileJournal: lambda journal: ("journal", len(journal._waiting)),
     History: lambda history: ("history", history._queue.qsize()),
+    StateFile: lambda state: ("state", state._writer._work_queue.qsize()),
     Aside: lambda aside: (aside._thread.name, len(aside._waiting)),
 }
 

@@ -68,9 +68,13 @@ class AtBot(Court):
             if held != market.position:
                 return f"{name}: position {held} lots, ours {market.position}"
             names = {order.external_id for order in exchange.open_orders(ACCOUNT, name)}
-            open_orders = {each for each in names if each and not is_canary(each)}
-            if desk.markets[name].blotter.working.keys() != open_orders:
-                ours = sorted(desk.markets[name].blotter.working)
+            working = desk.markets[name].blotter.working
+            # An order of the operator's hand is left alone, unless the settings say otherwise.
+            open_orders = {
+                each for each in names if not is_canary(each) and (each.startswith("xmm") or each in working)
+            }
+            if working.keys() != open_orders:
+                ours = sorted(working)
                 return f"{name}: open orders {sorted(open_orders)}, ours {ours}"
         return "" if self.cash_of(desk) is not None else f"cash {exchange.cash(ACCOUNT)} USD, ours {_cash(desk)}"
 

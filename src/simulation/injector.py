@@ -224,7 +224,7 @@ class Injector:
             side=side,
             price=price,
             size=rules.min_lots,
-            expires=world.now() + world.chance.randrange(60, 300) * SEC,
+            expires=world.now() + world.chance.randrange(30, 120) * SEC,
         )
         world.act(lambda: exchange.submit(ACCOUNT, request))
         return True

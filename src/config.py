@@ -7,7 +7,6 @@ the JSON Schema that editors use for completion, ``--table`` the reference table
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import math
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from src.engine.quoting import QuotingParams
 from src.engine.reconcile import ExecutionParams
 from src.engine.risk import RiskLimits
+from src.model.allowed import Location, Node, allowed, hint, node_at, shown, written
 from src.model.errors import ConfigError
 from src.sandbox.params import SandboxParams
 
@@ -35,11 +35,6 @@ MOST_DEPTH = 8
 MOST_SENTENCES = 20
 MOST_DIGITS = 15  # a binary float keeps 15 significant digits of any decimal text
 
-BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-_PLAIN = re.compile(r"[\w$-]{1,40}", re.ASCII)  # a key that is shown as it stands
-_KEYLIKE = re.compile(r"0x[0-9a-fA-F]{8,}|(?=[0-9]*[a-fA-F])[0-9a-fA-F]{16,}")
-Location = tuple[int | str, ...]  # where a key stands: ("markets", 0, "K")
-Node = Mapping[str, Any]  # a part of a JSON Schema
 FeeRate = Annotated[Decimal, Field(ge=Decimal("-0.01"), le=Decimal("0.01"))]
 
 
@@ -279,7 +274,7 @@ def _parse(path: Path, text: str) -> Any:
         tree: dict[str, Any] = {}
         for key, value in pairs:
             if key in tree:
-                refuse(f"the key {_shown(key)} occurs twice in one object; keep one of them.")
+                refuse(f"the key {shown(key)} occurs twice in one object; keep one of them.")
             tree[key] = value
         return tree
 
@@ -304,8 +299,8 @@ def _parse(path: Path, text: str) -> Any:
     if _depth(tree) > MOST_DEPTH:
         refuse(f"is nested more than {MOST_DEPTH} levels deep; a configuration needs 4.")
     for loc, found in _unprintable((), tree):
-        where = f" as {_shown(found)}" if found else ""
-        refuse(f"{_path(loc)}: holds a character that cannot be printed{where}; allowed is printable text.")
+        where = f" as {shown(found)}" if found else ""
+        refuse(f"{written(loc)}: holds a character that cannot be printed{where}; allowed is printable text.")
     return tree
 
 
@@ -342,82 +337,20 @@ def _innermost(errors: Sequence[Any]) -> list[Any]:
 
 def _sentences(loc: Location, error: Mapping[str, Any]) -> list[str]:
     """Return one sentence, path first, for each thing that *error* of pydantic says about the node at *loc*."""
-    path, kind, found = _path(loc), error["type"], error["input"]
+    path, kind, found = written(loc), error["type"], error["input"]
     if kind == "extra_forbidden":
-        return [f"{path}: there is no such key; {_hint(str(loc[-1])[:40], _node(loc[:-1]))}"]
+        return [f"{path}: there is no such key; {hint(str(loc[-1])[:40], _node(loc[:-1]))}"]
     if kind == "missing":
-        return [f"{path}: is missing; allowed is {_allowed(_node(loc))}."]
+        return [f"{path}: is missing; allowed is {allowed(_node(loc))}."]
     if kind == "value_error":
         lines = str(error["ctx"]["error"]).splitlines()
         return lines if not loc else [f"{path}: {line.rstrip('.')}." for line in lines]
-    allowed = _allowed(_node(loc)) or error["msg"]
-    return [f"{path or 'the file'}: found {_shown(found)}; allowed is {allowed}."]
-
-
-def _path(loc: Location) -> str:
-    """Return ``markets[0].base_spread`` for ``("markets", 0, "base_spread")``; a strange key as JSON, cut to 40."""
-    names = (
-        f"[{part}]" if isinstance(part, int) else f".{part if _PLAIN.fullmatch(part) else _shown(part)}" for part in loc
-    )
-    return "".join(names).removeprefix(".")
-
-
-def _shown(value: object) -> str:
-    """Return *value* as JSON, cut to 40 letters; what may be a key stays out, wherever it was pasted."""
-    text = _KEYLIKE.sub("***", json.dumps(value, ensure_ascii=True, default=str))
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _hint(key: str, node: Node) -> str:
-    keys = [known for known in node.get("properties", {}) if known != "$schema"]
-    if near := difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
-        return f"did you mean {near[0]}?"
-    return f"allowed are {', '.join(keys)}."
+    return [f"{path or 'the file'}: found {shown(found)}; allowed is {allowed(_node(loc)) or error['msg']}."]
 
 
 def _node(loc: Location) -> Node:
     """Return the JSON Schema of the key at *loc*; empty for a place the schema does not know."""
-    root = schema()
-    node: Node = root
-    for part in loc:
-        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
-        if reference := node.get("$ref"):
-            node = {**root["$defs"][reference.rpartition("/")[2]], **node}
-    return node
-
-
-def _allowed(node: Node) -> str:
-    """Return what may stand at a schema *node*, in words: ``a number from 0 to 0.05``, ``"demo" or "mainnet"``."""
-    if choices := node.get("anyOf"):
-        # Decimal is described as "a number or a text of digits"; the number says it all.
-        kinds = {choice.get("type") for choice in choices}
-        return " or ".join(_allowed(c) for c in choices if not (c.get("type") == "string" and "number" in kinds))
-    if choices := node.get("enum"):
-        return " or ".join(json.dumps(choice) for choice in choices)
-    words = {
-        "number": "a number",
-        "integer": "a whole number",
-        "string": "a text",
-        "boolean": "true or false",
-        "array": "a list",
-        "object": "an object",
-        "null": "null",
-    }
-    return " ".join(filter(None, (words.get(node.get("type", ""), ""), _range(node))))
-
-
-def _range(node: Node) -> str:
-    """Return ``from 0 to 1``, ``above 0``, ``(1 to 50 entries)``… or an empty text when *node* has no bounds."""
-    bounds = [f"{word} {_plain(node[key])}" for key, word in BOUNDS.items() if key in node]
-    for kind, least, most in (("characters", "minLength", "maxLength"), ("entries", "minItems", "maxItems")):
-        if least in node:
-            bounds.append(f"({node[least]} to {node[most]} {kind})" if most in node else "(not empty)")
-    return " ".join(bounds)
-
-
-def _plain(number: float) -> str:
-    """Return a number as people write it: 1000000, 0.00001, never 1e-05."""
-    return f"{Decimal(str(number)).normalize():f}"
+    return node_at(schema(), loc)
 
 
 # --- what editors and readers get ------------------------------------------------------------------------------------
@@ -437,7 +370,7 @@ def config_table() -> str:
     lines = ["| key | default | unit | range | meaning |", "|---|---|---|---|---|"]
     for key, node, required in _leaves((), schema(), False):
         default = "required" if required else f"`{json.dumps(node.get('default'))}`"
-        cells = (f"`{key}`", default, node.get("unit", ""), _allowed(node), node.get("description", ""))
+        cells = (f"`{key}`", default, node.get("unit", ""), allowed(node), node.get("description", ""))
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -445,7 +378,7 @@ def config_table() -> str:
 def _leaves(loc: Location, node: Node, required: bool) -> Iterator[tuple[str, Node, bool]]:
     """Yield path, schema and whether it is required, for every key below *loc* that holds no further keys."""
     if "properties" not in node and "items" not in node:
-        yield _path(loc).replace("[0]", "[]"), node, required
+        yield written(loc).replace("[0]", "[]"), node, required
     elif "items" in node:
         yield from _leaves((*loc, 0), _node((*loc, 0)), False)
     for key in node.get("properties", {}):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import Annotated, Literal
 
 import msgspec
 
+from src.model.allowed import Location, allowed, hint, node_at, shown, written
 from src.model.errors import ConfigError
+from src.sandbox.listings import LISTINGS
 
 STREAMS = ("book", "prices", "account")
 CODES = (
@@ -21,47 +27,55 @@ CODES = (
 CRASH_POINTS = ("", "leaving", "sent", "landed", "answered", "fill", "arm", "cancel", "sweep", "opening")
 
 
-class Fault(msgspec.Struct, frozen=True):
+_LONGEST = 100_000_000  # seconds, three years
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=_LONGEST)]
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One fault: from *time*, for *duration* (seconds since the start), of the row *kind*, where and how strong."""
 
-    time: float
+    time: Seconds
     kind: str
-    duration: float = 0.0
+    duration: Seconds = 0.0
     scope: str = ""
     strength: float = 1.0
 
 
-class Knobs(msgspec.Struct, frozen=True):
+class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The world and the settings of the bot in it: sizes and times that a seed may shrink to find what breaks then."""
 
-    latency_ms: float = 5.0
-    levels: int = 1
+    latency_ms: Annotated[float, msgspec.Meta(ge=0, le=500)] = 5.0
+    levels: Annotated[int, msgspec.Meta(ge=1, le=3)] = 1
     edits: bool = True
-    quote_loop_ms: int = 250
-    replace_coalesce_ms: int = 400
-    dead_man_sec: int = 10
-    order_expiry_sec: int = 300
-    startup_orders: str = "cancel"
-    foreign_orders: str = "cancel"
-    funding_sec: int = 3600
-    requests_per_minute: int = 1000
+    quote_loop_ms: Annotated[int, msgspec.Meta(ge=20, le=10_000)] = 250
+    replace_coalesce_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 400
+    dead_man_sec: Annotated[int, msgspec.Meta(ge=5, le=300)] = 10
+    order_expiry_sec: Annotated[int, msgspec.Meta(ge=60, le=3600)] = 300
+    startup_orders: Literal["cancel", "adopt"] = "cancel"
+    foreign_orders: Literal["refuse", "cancel", "adopt"] = "cancel"
+    funding_sec: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 3600
+    requests_per_minute: Annotated[int, msgspec.Meta(ge=60, le=100_000)] = 1000
     tight: bool = False  # limits of the account that bind often
-    timeout_sec: float = 6.0
-    poll_sec: float = 10.0
-    retain: int = 5_000
-    torn_ms: float = 50.0  # what a killed process loses of its journal
-    markets: int = 2
-    bustle: float = 1.0  # how often the crowd acts, as a share of the demo's
-    loss_usd: float = 500.0  # the daily loss that halts; twice as much from the peak does so, too
-    rules_sec: float = 60.0  # from one reading of the markets' rules to the next
-    balance_usd: float = 50.0  # with less only reducing is allowed; the deposit is 10,000
+    timeout_sec: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 6.0
+    poll_sec: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 10.0
+    retain: Annotated[int, msgspec.Meta(ge=10, le=1_000_000)] = 5_000
+    torn_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 50.0  # what a killed process loses of its journal
+    markets: Annotated[int, msgspec.Meta(ge=1, le=len(LISTINGS))] = 2
+    # how often the crowd acts, as a share of the demo's
+    bustle: Annotated[float, msgspec.Meta(ge=0.001, le=10)] = 1.0
+    # the daily loss that halts; twice as much from the peak does so, too
+    loss_usd: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 500.0
+    # from one reading of the markets' rules to the next
+    rules_sec: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 60.0
+    # with less only reducing is allowed; the deposit is 10,000
+    balance_usd: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 50.0
 
 
-class Schedule(msgspec.Struct, frozen=True):
+class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a simulated run depends on, besides the program."""
 
-    seed: int
-    seconds: float
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST)]
     knobs: Knobs = Knobs()
     faults: tuple[Fault, ...] = ()
 
@@ -158,6 +172,7 @@ MIDNIGHTS = (1_700_006_400, 1_709_251_200, 1_735_689_600)  # of a day, of 29 Feb
 CHANCES = frozenset(
     ("N5", "N6", "N7", "N10", "N11", "N16", "V2", "V4", "V5", "V7", "V22", "P11")
 )  # strength: a probability
+_ALSO = {"N9": ("account",)}  # scopes that a row takes besides those drawn: the same in other words
 _SHARE_ON = 0.35  # of the rows that exist in a seed's world
 
 
@@ -231,16 +246,73 @@ def decode(text: bytes) -> Schedule:
 
 
 def read(path: Path) -> Schedule:
-    """Return the schedule in the file at *path*; raises ``ConfigError``."""
+    """Return the schedule in the file at *path*; raises ``ConfigError``: which key, what was found, what is allowed."""
+    tree = None
     try:
-        schedule = decode(path.read_bytes())
+        # The words that are no number in JSON stay texts, so that the key they stand at can be told.
+        tree = json.loads(path.read_bytes(), parse_constant=str, parse_float=_finite)
+        schedule = msgspec.convert(tree, Schedule)
     except OSError as error:
         raise ConfigError("--faults", f"{path} cannot be read ({error.strerror}).") from None
-    except msgspec.MsgspecError as error:
-        raise ConfigError("--faults", f"{path} is no fault schedule: {error}.") from None
-    if unknown := sorted({fault.kind for fault in schedule.faults} - ROWS.keys()):
-        raise ConfigError("--faults", f"{path} names unknown faults ({', '.join(unknown)}).")
+    except msgspec.ValidationError as error:
+        raise ConfigError("--faults", f"{path}: {_mistake(str(error), tree)}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an integer of thousands of digits
+        where = f"line {error.lineno}, column {error.colno} " if isinstance(error, json.JSONDecodeError) else ""
+        raise ConfigError("--faults", f"{path}: {where}is not JSON.") from None
+    for number, fault in enumerate(schedule.faults):
+        if sentence := _unlike_its_row(fault):
+            raise ConfigError("--faults", f"{path}: faults[{number}].{sentence}")
     return schedule
+
+
+def _finite(digits: str) -> float | str:
+    """Return the number that *digits* stand for; as they are when it is too large to be one."""
+    return number if math.isfinite(number := float(digits)) else digits
+
+
+def _mistake(said: str, tree: object) -> str:
+    """Return one sentence about what msgspec has *said* of *tree*, the content of a file."""
+    what, _, place = said.partition(" - at `$")
+    loc = tuple(int(index) if index else key for key, index in re.findall(r"(\w+)|\[(\d+)\]", place))
+    node, found = node_at(msgspec.json.schema(Schedule), loc), _at(tree, loc)
+    if what.startswith("Object contains unknown field") and isinstance(found, dict):
+        key = next(key for key in found if key not in node["properties"])
+        return f"{written((*loc, key))}: there is no such key; {hint(key[:40], node)}"
+    if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
+        return f"{written((*loc, missing[1]))}: is missing; allowed is {allowed(node['properties'][missing[1]])}."
+    return f"{written(loc) or 'the file'}: found {shown(found)}; allowed is {allowed(node)}."
+
+
+def _at(tree: object, loc: Location) -> object:
+    """Return what stands at *loc*; None where nothing does, for a key may look like a place."""
+    with suppress(LookupError, TypeError):
+        for part in loc:
+            tree = tree[part]  # type: ignore[index]
+        return tree
+    return None
+
+
+def _unlike_its_row(fault: Fault) -> str:
+    """Return what is wrong with *fault* for a fault of its row, or ""."""
+    if (row := ROWS.get(fault.kind)) is None:
+        return f"kind: found {shown(fault.kind)}; allowed are {', '.join(ROWS)}."
+    if fault.scope not in (scopes := (*row.scopes, *_ALSO.get(fault.kind, ()))):
+        return f"scope: found {shown(fault.scope)}; allowed for {fault.kind} is {' or '.join(map(shown, scopes))}."
+    low, high = bounds_of(fault.kind)
+    if not low <= fault.strength <= high:
+        numbers = f"a number from {low:g} to {high:g}"
+        return f"strength: found {shown(fault.strength)}; allowed for {fault.kind} is {numbers}."
+    return ""
+
+
+def bounds_of(kind: str) -> tuple[float, float]:
+    """Return the strengths a written fault of *kind* may have: down to none, and up to twice what is drawn.
+
+    What is a probability or a share ends at 1, or where the row does.
+    """
+    low, high = ROWS[kind].strength
+    most = 1.0 if kind in CHANCES else high if high <= 1 else 2 * high
+    return min(0.0, 2 * low), most
 
 
 def digest_of(schedule: Schedule) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from src.model.errors import ConfigError, EndedEarly, Halt
 from src.verbs.outcome import DONE, FAILED, INTERRUPTED, WRONG_INPUT, leave, say
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         _check_verb(options)
+        _fill_in(options)
         return _do(options)
     except ConfigError as error:
         return say(str(error), WRONG_INPUT)
@@ -80,16 +81,58 @@ def _do_with(config: Config, options: argparse.Namespace) -> int:
 
 
 def _check_verb(options: argparse.Namespace) -> None:
-    if (options.verb == "replay") != (options.journal is not None):
+    given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
+    if options.journal is not None and options.verb != "replay":
+        raise ConfigError(options.verb, f"found {str(options.journal)!r} after it; only replay takes a path.")
+    if options.verb == "replay" and options.journal is None:
         raise ConfigError("replay", "goes with the one journal to replay: a file of it, or its folder.")
-    if options.once and options.verb != "guard":
-        raise ConfigError("--once", "goes with guard.")
-    if options.because is not None and (options.verb != "clear-halt" or not options.because.strip()):
+    for name, verbs in _GOES_WITH.items():
+        if name in given and options.verb not in verbs:
+            raise ConfigError(_option(name), f"goes with {' or '.join(verbs)}.")
+    if options.because is not None and not options.because.strip():
         raise ConfigError("--because", "goes with clear-halt, and says what you found.")
+    others = [_option(name) for name in ("seed", "seeds", "hours", "jobs") if name in given]
+    if "faults" in given and others:
+        raise ConfigError(
+            "--faults", f"is one schedule with its own seed and length; leave {' and '.join(others)} away."
+        )
+
+
+_MONEY = ("run", "guard", "clear-halt")  # what acts on an account
+_SIMULATE = ("seed", "seeds", "hours", "jobs", "faults", "json", "resume", "debug")
+_GOES_WITH = {  # the verbs that each option is for; --live is needed by run only, and no harm beside the others
+    "config": _MONEY,
+    "live": _MONEY,
+    "for_sec": ("run",),
+    "summary": ("run",),
+    "because": ("clear-halt",),
+    "once": ("guard",),
+    **dict.fromkeys(_SIMULATE, ("simulate",)),
+}
+_DEFAULTS = {"config": Path("config.json"), "seed": 1, "seeds": 1, "hours": 0.1, "jobs": 1}
+
+
+def _option(name: str) -> str:
+    return "--for" if name == "for_sec" else f"--{name}"
+
+
+def _fill_in(options: argparse.Namespace) -> None:
+    """Give what was not given its default: only now, for what was given must go together."""
+    for name, value in _DEFAULTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as everything else here does, and not below a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        help_ = "" if "allowed" in message else "; --help tells what can be said"
+        raise ConfigError("", f"{message.removeprefix('argument ')}{help_}.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m src.bot",
         description="Make markets on Extended. Edit config.json, then run; Ctrl-C cancels every order and ends.",
     )
@@ -97,7 +140,8 @@ def _parser() -> argparse.ArgumentParser:
         "verb",
         nargs="?",
         default="run",
-        choices=("run", "guard", "clear-halt", "replay", "simulate"),
+        choices=_VERBS,
+        type=_verb,
         help=(
             "run (default); guard: beside a run, cancel every order when it is lost; clear-halt: allow trading again "
             "after a limit stopped it; replay: decide a recorded run anew and compare; simulate: live seeded faults in "
@@ -105,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument("journal", nargs="?", type=Path, metavar="PATH", help="replay: a file of the run, or a folder")
-    parser.add_argument("--config", type=Path, default=Path("config.json"), metavar="FILE", help="default: config.json")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="default: config.json")
     parser.add_argument("--for", dest="for_sec", type=_seconds, metavar="SECONDS", help="end by itself after this time")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the final summary as JSON to FILE")
     parser.add_argument("--live", action="store_true", help="needed for mode mainnet: yes, trade with real money")
@@ -113,11 +157,11 @@ def _parser() -> argparse.ArgumentParser:
         "--because", metavar="TEXT", help="clear-halt: what you found; without it the halt is only told"
     )
     parser.add_argument("--once", action="store_true", help="guard: cancel every order of the account now, and check")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="simulate: the first seed, default 1")
-    parser.add_argument("--seeds", type=int, default=1, metavar="M", help="simulate: so many seeds, default 1")
-    parser.add_argument("--hours", type=_seconds, default=0.1, metavar="H", help="simulate: of faults per seed")
-    parser.add_argument("--jobs", type=int, default=1, metavar="J", help="simulate: so many processes, default 1")
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="simulate: the one schedule in FILE")
+    parser.add_argument("--seed", type=_whole, metavar="N", help="simulate: the first seed, default 1")
+    parser.add_argument("--seeds", type=_whole, metavar="M", help="simulate: so many seeds, default 1")
+    parser.add_argument("--hours", type=_hours, metavar="H", help="simulate: of faults per seed, default 0.1")
+    parser.add_argument("--jobs", type=_whole, metavar="J", help="simulate: so many processes, default 1")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="simulate: the one schedule in FILE, no seeds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="simulate: write the figures of the sweep to FILE")
     parser.add_argument(
         "--resume", type=Path, metavar="FILE", help="simulate: keep finished seeds in FILE, and go on after them"
@@ -126,11 +170,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_VERBS = ("run", "guard", "clear-halt", "replay", "simulate")
+
+
+def _verb(text: str) -> str:
+    if text not in _VERBS:
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed are {', '.join(_VERBS)}")
+    return text
+
+
 def _seconds(text: str) -> float:
+    return _number(text, "seconds", float("inf"))
+
+
+def _hours(text: str) -> float:
+    return _number(text, "hours", _MOST_HOURS)
+
+
+_MOST_HOURS = 10_000.0  # more than a year; with all its faults a seed must fit into memory
+
+
+def _number(text: str, unit: str, most: float) -> float:
     with suppress(ValueError):
-        if 0 < (seconds := float(text)) < float("inf"):
-            return seconds
-    raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a number of seconds above 0")
+        if 0 < (number := float(text)) <= most and number < float("inf"):
+            return number
+    end = "" if most == float("inf") else f" to {most:g}"
+    raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a number of {unit} above 0{end}")
+
+
+def _whole(text: str) -> int:
+    with suppress(ValueError):
+        if abs(number := int(text)) < 2**63:
+            return number
+    raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number")
 
 
 def _check_mode(config: Config, options: argparse.Namespace) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import ast
+import random
 import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeGuard
+
+import pytest
+
+from tests.set_order import walks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,16 +27,24 @@ def trees(folder: str) -> dict[str, ast.Module]:
 SRC, TESTS = trees("src"), trees("tests")
 ENGINE = {name: tree for name, tree in SRC.items() if name.startswith("src/engine/")}
 
-# Where the wall clock and randomness are met; everywhere else time is an argument or ``runtime.clock.Clock``.
+# Where a clock is met, and why; everywhere else in src time is an argument or a ``runtime.clock.Clock``. Ruff enforces
+# it (TID251, pyproject.toml), through whatever name a module or a function was imported.
 CLOCKS = {
-    *("src/runtime/clock.py", "src/sandbox/hall.py", "src/sandbox/__main__.py"),
-    *("src/verbs/run.py", "src/verbs/simulate.py"),
+    "src/runtime/clock.py": "the bot's own clock",
+    "src/sandbox/hall.py": "the clock of the local exchange",
+    "src/verbs/run.py": "the wall clock at the start, and when it was set",
+    "src/verbs/simulate.py": "how long a sweep takes on this machine",
 }
-WALL_CLOCK = {
-    *("time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns"),
-    *("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.sleep"),
+# What the simulation lives on: the order of everything must be the same in every process.
+ORDERED = ("src/engine/", "src/model/", "src/runtime/", "src/sandbox/", "src/simulation/")
+# Lines that may go through a set all the same, and why.
+ANY_ORDER = {
+    "src/engine/invariants.py: for side in {action.side for action in new}:": "sides are ints, which hash alike",
+    "src/sandbox/hall.py: for listener in tuple(self.listeners):": "sockets, in real time; the simulation has none",
+    "src/sandbox/streams.py: meant = [": "sockets, in real time; the simulation has none",
+    "src/sandbox/streams.py: for line in tuple(self._lines):": "sockets, in real time; the simulation has none",
+    "src/simulation/closer.py: for name in self._seen[market.market] - working.keys():": "the order of two complaints",
 }
-SEEDED = {"random.Random", "random.SystemRandom"}  # the classes are fine: they carry their own state
 IMPURE = {
     *("asyncio", "io", "logging", "os", "pathlib", "random", "secrets"),
     *("socket", "structlog", "subprocess", "threading", "time"),
@@ -57,11 +72,6 @@ def found(modules: dict[str, ast.Module], offends: Callable[[ast.AST], bool]) ->
 def calls(*names: str) -> Callable[[ast.AST], bool]:
     """Return a test for calls to one of *names*, whether bare or as the last part of a dotted name."""
     return lambda node: isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in names
-
-
-def from_random(node: ast.AST) -> TypeGuard[ast.ImportFrom]:
-    """Return whether *node* takes names out of the module ``random``."""
-    return isinstance(node, ast.ImportFrom) and node.module == "random"
 
 
 def without(modules: dict[str, ast.Module], *names: str) -> dict[str, ast.Module]:
@@ -148,28 +158,127 @@ def test_only_the_verbs_and_the_views_print():
     assert not found(quiet, offends)
 
 
-def test_the_wall_clock_is_met_at_few_doors():
-    """Everywhere else time is an argument or a ``Clock``, so a simulated hour is exact and quick."""
+def ruff(*arguments: str, text: str = "") -> list[str]:
+    """Return what ruff complains of: ``file:line:column: RULE …``."""
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--quiet", "--output-format", "concise", *arguments]
+    done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout.splitlines()
+
+
+def test_clocks_and_chance_are_met_at_few_doors():
+    """Everywhere else time is an argument and chance a ``random.Random``: a simulated hour is exact and quick."""
+    assert ruff("--select", "TID251,F403,PLC0208", "src") == []
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["ruff"]["lint"]["per-file-ignores"]
+    assert {name for name, ignored in rules.items() if "TID251" in ignored and name.startswith("src")} == CLOCKS.keys()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import time",
+        "import time as clock",
+        "from time import time",
+        "from time import monotonic_ns as now",
+        "def f():\n    import time",
+        "from datetime import datetime\ndatetime.now()",
+        "from datetime import datetime as d\nd.utcnow()",
+        "import datetime as d\nnow = d.datetime.now",
+        "from datetime import date\ndate.today()",
+        "import random as chance\nchance.random()",
+        "from random import shuffle as mix",
+        "from random import SystemRandom",
+        "from random import *",
+        "import uuid",
+        "from uuid import uuid4",
+        "import os as system\nsystem.urandom(8)",
+        "from os import urandom",
+        "from secrets import token_hex",
+        "for side in {1, 2}:\n    print(side)",
+    ],
+)
+def test_a_clock_or_chance_under_another_name_is_noticed(text: str):
+    """In a file of the engine, as the linter reads it; the rule that lets a test pass must also be able to fail."""
+    name = "src/engine/any.py"
+    assert ruff("--select", "TID251,F403,PLC0208", "--stdin-filename", name, "-", text=f"{text}\n") != []
+
+
+def test_every_way_to_draw_from_the_common_generator_is_forbidden():
+    """Each name of the module ``random`` but the class that carries its own state."""
+    tidy = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["ruff"]["lint"]["flake8-tidy-imports"]
+    assert {f"random.{name}" for name in random.__all__} - tidy["banned-api"].keys() == {"random.Random"}
+
+
+def test_no_generator_is_made_without_a_seed():
+    """``Random()`` takes its seed from the machine."""
 
     def offends(node: ast.AST) -> bool:
-        if isinstance(node, ast.ImportFrom):
-            return any(f"{node.module}.{alias.name}" in WALL_CLOCK for alias in node.names)
-        return isinstance(node, ast.Attribute) and ".".join(dotted(node).split(".")[-2:]) in WALL_CLOCK
+        return calls("Random")(node) and isinstance(node, ast.Call) and not node.args and not node.keywords
 
-    assert not found(without(SRC, *CLOCKS), offends)
+    assert not found(SRC, offends)
+    assert found({"x": ast.parse("import random\nrandom.Random()")}, offends) == ["x:2"]
 
 
-def test_chance_is_seeded():
-    """Nobody draws from the module-wide random generator; whoever needs chance owns a ``random.Random``."""
-    wrong = []
-    for name, tree in SRC.items():
-        nodes = list(ast.walk(tree))
-        taken = {f"random.{alias.name}" for node in nodes if from_random(node) for alias in node.names}
-        # Without the module, the name ``random`` is a generator that was handed in.
-        if any(isinstance(node, ast.Import) and node.names[0].name == "random" for node in nodes):
-            taken |= {dotted(node) for node in nodes if isinstance(node, ast.Attribute)}
-        wrong += [f"{name}: {call}" for call in taken - SEEDED if call.startswith("random.")]
-    assert wrong == []
+def test_nothing_goes_through_a_set_one_by_one():
+    """The order of a set of texts differs from process to process: that of orders, facts and events must not."""
+    wrong = [
+        f"{name}: {(ROOT / name).read_text('utf-8').splitlines()[line - 1].strip()}"
+        for name, tree in SRC.items()
+        if name.startswith(ORDERED)
+        for line in walks(tree)
+    ]
+    assert [place for place in wrong if place not in ANY_ORDER] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for x in {1, y}: pass",
+        "for x in set(y): pass",
+        "for x in frozenset(y): pass",
+        "for x in {z for z in y}: pass",
+        "[x for x in set(y)]",
+        "{x: 1 for x in {a, b}}",
+        "list({z for z in y})",
+        "tuple(frozenset(y))",
+        "sum(x for x in set(y))",
+        "','.join({str(x) for x in y})",
+        "next(iter({a, b}))",
+        "print(*set(y))",
+        "for x in set(y) | z: pass",
+        "for x in y.keys() - z: pass",
+        "for x in y.keys() & z.keys(): pass",
+        "names = set(y)\nfor x in names: pass",
+        "names: set[str] = load()\nfor x in names: pass",
+        "def f(names: frozenset[str]):\n    return list(names)",
+        "class A:\n    def f(self):\n        self.a: set[int] = load()\n        return [*self.a]",
+        "old, new = new, set()\nfor x in new: pass",
+        "names = set(y)\nothers = names\nothers.pop()",
+        "max(set(y), key=len)",
+    ],
+)
+def test_a_walk_through_a_set_is_noticed(text: str):
+    """Written out, made by a call, an operator or a method, and under a name of its own."""
+    assert walks(ast.parse(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for x in sorted({a, b}): pass",
+        "sorted(x for x in set(y))",
+        "a in {1, 2}",
+        "any(x > 1 for x in set(y))",
+        "{x + 1 for x in set(y)}",
+        "len(set(y)), min({a, b})",
+        "for x in dict.fromkeys(y): pass",
+        "for x in (1, 2): pass",
+        "names: dict[str, set[str]] = {}\nfor x in names: pass",
+    ],
+)
+def test_a_set_that_is_only_asked_or_sorted_is_fine(text: str):
+    """Membership, sorting, counting, and sets made of sets."""
+    assert walks(ast.parse(text)) == []
 
 
 def test_every_module_says_what_it_is():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +18,11 @@ from src.demo import demo_credentials, demo_endpoints
 from src.engine.blotter import Blotter
 from src.model.errors import ConfigError
 from src.records.state import NONCE_BLOCK, StateFile
-from src.venues.extended.venue import MAINNET, TESTNET
+from src.venues.extended.venue import MAINNET, TESTNET, Endpoints, ExtendedVenue
 from src.verbs import account
-from tests.wire.processes import config, run_bot
+from tests.venues.loopback import KEYS, exchange
+from tests.venues.test_venue import HOME, NOW, PLACE, REPLACE
+from tests.wire.processes import ROOT, config, run_bot
 
 NONCES = int(os.environ.get("EXTENDED_MM_NONCES", "300000"))
 
@@ -111,8 +115,50 @@ def test_t22_no_order_id_comes_twice_in_a_run_or_across_runs():
     assert len({new() for new in ids for _ in range(250_000)}) == 1_000_000
 
 
-def test_t22_nothing_that_must_not_be_guessed_is_drawn_from_a_seeded_generator():
-    """There is no token and no session here; nonces are counted, for the signature and not the number protects."""
-    source = (Path(bot.__file__).parent / "venues" / "extended" / "signing.py").read_text("utf-8")
-    assert "random" not in source
-    assert "nonce" in source
+_DRAW = """
+import sys
+from pathlib import Path
+from src.records.state import StateFile
+state = StateFile(Path(sys.argv[1]))
+while True:
+    print(*[state.nonce() for _ in range(500)], sep="\\n", flush=True)
+"""
+
+
+def drawn_until_killed(path: Path, number: int) -> list[int]:
+    """Return what a process draws from the state file at *path* until it is killed in the midst of it."""
+    command = [sys.executable, "-c", _DRAW, str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(number)]
+        process.kill()
+        lines += process.stdout.read().splitlines(keepends=True)
+    return [int(line) for line in lines if line.endswith("\n")]
+
+
+def test_t22_a_process_that_is_killed_leaves_no_number_to_be_used_again(tmp_path: Path):
+    """Three runs, each killed by SIGKILL while it draws: two blocks and a half each, and none twice."""
+    runs = [drawn_until_killed(tmp_path / "state.json", NONCE_BLOCK * 5 // 2) for _ in range(3)]
+    every = [nonce for run in runs for nonce in run]
+    assert len(every) >= 3 * NONCE_BLOCK * 5 // 2
+    assert every == sorted(set(every))
+
+
+async def test_t22_what_is_signed_and_sent_bears_those_numbers(tmp_path: Path):
+    """Two runs send the same orders: each body has the next number of the file, and a signature of its own."""
+    bodies = []
+    for _ in range(2):
+        state = StateFile(tmp_path / "state.json")
+        async with exchange(HOME | {"POST /user/order": {"id": 1, "externalId": "run-1"}}) as server:
+            endpoints = Endpoints.from_rest(server.rest)
+            venue = ExtendedVenue(endpoints, KEYS, now=lambda: NOW, nonces=state.nonce)
+            await venue.open()
+            await venue.instruments(["BTC-USD"])
+            await venue.fees(["BTC-USD"])
+            for action in (PLACE, REPLACE, PLACE):
+                await venue.execute(action, lambda: None)
+            await venue.close()
+            bodies += [json.loads(asked.body) for asked in server.requests("POST /user/order")]
+        state.close()
+    assert [int(body["nonce"]) for body in bodies] == [*(1, 2, 3), *(NONCE_BLOCK + number for number in (1, 2, 3))]
+    assert len({body["settlement"]["signature"]["r"] for body in bodies}) == 6

@@ -6,13 +6,16 @@ import asyncio
 import subprocess
 import sys
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from src.model.errors import Malformed, Unanswered
+from src.model.errors import Disconnected, Malformed, Unanswered
 from src.model.facts import BookSnapshot
-from src.venues.extended import wire
+from src.venues.extended import client, wire
 from src.venues.extended.rest import Rest
 from src.venues.extended.streams import follow
 from src.venues.extended.values import decimal
@@ -134,3 +137,84 @@ async def test_t13_the_key_follows_no_redirect():
                     await call
             await rest.close()
         assert elsewhere.asked == []
+
+
+class Proxy:
+    """A socket that would be a proxy: counts who comes and hears what they say first."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.address = ""
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._hear, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heard.append(await reader.read(1000))
+        writer.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+
+@pytest.fixture
+async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
+    """A proxy that the whole environment recommends, in both spellings, for every address."""
+    async with Proxy() as standing:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY"):
+            for spelling in (name, name.lower()):
+                monkeypatch.setenv(spelling, f"http://{standing.address}")
+        for name in ("NO_PROXY", "no_proxy", "REQUEST_METHOD"):  # the last one makes Python distrust HTTP_PROXY
+            monkeypatch.delenv(name, raising=False)
+        yield standing
+
+
+async def test_t13_requests_go_past_every_proxy_of_the_environment(proxy: Proxy):
+    """Reading and writing, in plain and encrypted: the venue hears them, the proxy hears nothing and so no key."""
+    async with exchange({"GET /user/balance": {}, "POST /user/order": {}}) as server:
+        for address in (server.rest, server.rest.replace("http", "https", 1)):  # the second one speaks no TLS
+            rest = Rest(address, KEYS)
+            await rest.open()
+            for call in (rest.get("/user/balance"), rest.post("/user/order", body=b"{}")):
+                with suppress(Unanswered):
+                    await call
+            await rest.close()
+        assert len(server.asked) == 2
+    assert proxy.heard == []
+
+
+@pytest.mark.parametrize("library", ["websockets", "picows"])
+async def test_t13_streams_go_past_every_proxy_of_the_environment(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, library: str
+):
+    """With both clients, in plain and encrypted, the account's key in the header."""
+    if library not in client.LIBRARIES:
+        pytest.skip("picows, the extra 'fast', is not installed")
+    monkeypatch.setattr(client, "chosen", library)
+    async with exchange(streams={"/book": [book(1, "SNAPSHOT")]}) as server:
+        for address in (url(server, "/book"), url(server, "/book").replace("ws", "wss", 1)):
+            facts = follow(
+                [address],
+                lambda frame: wire.read_book(frame, listing(), 1),
+                patience=9,
+                headers={"X-Api-Key": "canary-key"},
+            )
+            if address.startswith("wss"):
+                with pytest.raises(Disconnected):  # nobody speaks TLS there
+                    await anext(facts)
+            else:
+                assert isinstance(await anext(facts), BookSnapshot)
+            await facts.aclose()  # type: ignore[attr-defined]
+        assert len(server.asked) == 1
+    assert proxy.heard == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_t13_the_proxy_of_these_tests_would_be_found(proxy: Proxy, scheme: str):
+    """A client that trusts the environment goes there: that nobody came means something."""
+    async with aiohttp.ClientSession(trust_env=True) as trusting:
+        with pytest.raises(aiohttp.ClientError):
+            await trusting.get(f"{scheme}://127.0.0.1:9/", headers={"X-Api-Key": "canary-key"})
+    assert proxy.heard

@@ -43,7 +43,6 @@ ANY_ORDER = {
     "src/sandbox/hall.py: for listener in tuple(self.listeners):": "sockets, in real time; the simulation has none",
     "src/sandbox/streams.py: meant = [": "sockets, in real time; the simulation has none",
     "src/sandbox/streams.py: for line in tuple(self._lines):": "sockets, in real time; the simulation has none",
-    "src/simulation/closer.py: for name in self._seen[market.market] - working.keys():": "the order of two complaints",
 }
 IMPURE = {
     *("asyncio", "io", "logging", "os", "pathlib", "random", "secrets"),

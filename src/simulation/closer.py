@@ -212,7 +212,7 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
 
     def _judge_memory(self, market: Market) -> None:
         blotter, working = market.blotter, market.blotter.working
-        for name in self._seen[market.market] - working.keys():
+        for name in sorted(self._seen[market.market] - working.keys()):
             if blotter.state_of(name) is None:
                 self.violate("I12", f"{name} has ended and is forgotten at once")
         self._seen[market.market] = set(working)

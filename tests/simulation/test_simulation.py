@@ -228,7 +228,7 @@ DRAWN = [draw(seed, 60) for seed in range(1, 30)]
 # Half of the answers are lost while the account's stream is silent.
 SILENCE = (Fault(12.0, "N6", 20.0, "", 0.5), Fault(12.0, "V8", 20.0))
 LOST_ANSWERS = [Schedule(seed, 40, Knobs(poll_sec=30.0), SILENCE) for seed in (1, 2, 3, 4)]
-LATE_ARMS = [Schedule(seed, 40, Knobs(dead_man_sec=6), (Fault(15.0, "V24", 25.0, "", 7.0),)) for seed in (1, 2, 3)]
+LATE_ARMS = [Schedule(seed, 40, Knobs(dead_man_sec=6), (Fault(15.0, "V24", 25.0, "late", 7.0),)) for seed in (1, 2, 3)]
 LATE_CANCELS = [Schedule(seed, 60, Knobs(edits=False), (Fault(10.0, "N9", 45.0, "", 2.0),)) for seed in (1, 2, 3)]
 # Takers take one full order after the other, on both sides, so that no position limit ends it.
 HAMMER = [Schedule(2, 60, Knobs(tight=True, replace_coalesce_ms=50), tuple(Fault(12 + n / 2, "V6") for n in range(96)))]

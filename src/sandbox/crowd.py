@@ -149,6 +149,12 @@ class Crowd:
         self._deeds = (self._quote, self._leave, self._pull, self._look, self._noise, self._chase)
         self.next_time: int | None = start
 
+    def jump(self, factor: float) -> None:
+        """Let the market be worth *factor* times as much from one moment to the next, to the crowd and to the venue."""
+        self.price.value *= factor
+        self.price.lagged *= factor
+        self._mark *= factor
+
     def act(self, exchange: Exchange) -> None:
         """Do one deed and draw the next."""
         assert self.next_time is not None

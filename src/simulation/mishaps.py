@@ -56,8 +56,7 @@ def flip_funding(world: World, fault: Fault) -> bool:
 def move_the_market(world: World, market: str, fault: Fault) -> bool:
     """Let what everybody thinks *market* is worth jump, up or down by the same share."""
     factor = 1 + fault.strength if world.chance.random() < 0.5 else 1 / (1 + fault.strength)
-    price = world.crowds[market].price
-    price.value, price.lagged = price.value * factor, price.lagged * factor
+    world.crowds[market].jump(factor)
     return True
 
 

@@ -110,9 +110,12 @@ class Stage(Exchange):
 
     def fire(self) -> bool:
         """Let our account's dead-man timer fire now; return whether it was running and cancelled anything."""
-        owner = self._account(ACCOUNT)
+        owner, world = self._account(ACCOUNT), self.world
         if owner.deadline is None or not owner.live:
             return False
+        # Until then the bot may not have heard of it: of a stream that is down, its poll tells.
+        told = world.now() + round((world.schedule.knobs.poll_sec + 2.0) * SEC)
+        world.lied_until = min(owner.deadline, told)
         self._fire(owner, owner.deadline)
         return True
 

@@ -6,13 +6,17 @@ while the shortest countdown runs, and is seen to vanish when it ends. It costs 
 does not trade, it asks no margin on the side that reduces, and the first seconds of a run measure volatility anyway.
 A switch that fails later in the run shows itself when it fires although it was armed in time: every order of ours is
 cancelled and nobody asked for it. Then it has to be proven again. Every order has an expiry besides.
+
+In a market that takes only reducing orders the canary is one, too; where nothing is held there is nothing to reduce,
+and the next market is tried. Where no market takes a canary, none takes a quote either, so nothing is lost by waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from itertools import count, cycle
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 
 import structlog
 
@@ -21,6 +25,7 @@ from src.engine.market import SEC, Market
 from src.model.actions import Cancel, Place, Side
 from src.model.errors import Rejected, Throttled, Unanswered, Withheld
 from src.model.facts import OrderUpdate, VenueState
+from src.model.instrument import Instrument
 from src.runtime.clock import Clock
 from src.runtime.deadman import DeadMan
 from src.runtime.rate import Priority, RateBudget
@@ -87,16 +92,16 @@ class Canary:
         Cancelling is safe: a canary that has left ends by the timer, or by its expiry after a minute.
         """
         wait = FIRST_WAIT
-        for market in cycle(markets.values()):
-            if not self._closed:
-                return
-            doubt = await self._try(market)
+        turns = deque(markets.values())
+        while self._closed:
+            market = _next(turns)
+            doubt = _why_none(turns) if market is None else await self._try(market)
             if not doubt:
                 log.info("dead-man's-switch proven", seconds=COUNTDOWN)
                 self._closed = ""
                 return
             self._closed = f"dead-man's-switch not proven: {doubt}"
-            log.error("nothing is placed", reason=self._closed, market=market.market)
+            log.error("nothing is placed", reason=self._closed, market=market.market if market else "")
             await asyncio.sleep(wait)
             wait = min(LONGEST_WAIT, 2 * wait)
 
@@ -125,7 +130,10 @@ class Canary:
         return None
 
     def _order(self, market: Market) -> Place | None:
-        """Return the smallest order, far from the mark, on the side that would reduce what is held."""
+        """Return the smallest order, far from the mark, on the side that reduces what is held; None without a mark.
+
+        *market* takes a canary (``_hindrance``): where it has to reduce, at least its size is held.
+        """
         rules, side = market.instrument, Side.SELL if market.position > 0 else Side.BUY
         far = SHARE_OF_COLLAR * min(rules.price_cap, rules.price_floor)
         price = round(market.price * (1 - side * far))
@@ -137,10 +145,10 @@ class Canary:
             order_id=f"{PREFIX}{self._run}{_MARK}{next(self._numbers)}",
             side=side,
             price=price,
-            size=rules.min_lots,
+            size=_smallest(rules),
             level=NO_LEVEL,
             post_only=True,
-            reduce_only=False,
+            reduce_only=rules.reduce_only,
             expires=-(-(now + LIFE * SEC) // SEC) * SEC,
         )
 
@@ -187,6 +195,33 @@ class Canary:
             await self._venue.execute(Cancel(order.market, order.order_id), lambda: None)
         except (Rejected, Throttled, Unanswered) as error:
             log.warning("test order not cancelled; it expires by itself", seconds=LIFE, reason=str(error))
+
+
+def _next(turns: deque[Market]) -> Market | None:
+    """Return the first market of *turns* that takes a canary, and let it be the last from now on."""
+    for _ in range(len(turns)):
+        turns.rotate(-1)
+        if not _hindrance(turns[-1]):
+            return turns[-1]
+    return None
+
+
+def _why_none(turns: Iterable[Market]) -> str:
+    reasons = sorted(f"{market.market}: {_hindrance(market)}" for market in turns)
+    return f"no market takes a test order ({'; '.join(reasons)})"
+
+
+def _hindrance(market: Market) -> str:
+    """Return why the venue would refuse every canary in *market*, or ""."""
+    rules = market.instrument
+    if rules.reduce_only and not rules.closed and abs(market.position) < _smallest(rules):
+        return "it takes only orders that reduce, and no position is held that the smallest order would reduce"
+    return rules.closed
+
+
+def _smallest(rules: Instrument) -> int:
+    """Return the lots of the smallest order."""
+    return max(1, rules.min_lots)
 
 
 def _open(seen: OrderUpdate | None) -> bool:

@@ -203,6 +203,11 @@ BUGS = [
         "tests/runtime/test_deadman.py::test_when_everybody_beats_again_it_is_armed_within_a_second_and_the_lateness_"
         "is_told_once",
     ),
+    Bug(
+        "With its only market REDUCE_ONLY a run could never prove the dead-man's switch, nor reduce its position",
+        "reading the code",
+        "tests/runtime/test_house.py::test_a_position_in_a_market_that_may_only_be_reduced_from_the_start_is_reduced",
+    ),
 ]
 
 

@@ -109,14 +109,82 @@ async def test_a_long_position_is_tested_with_a_sell_which_asks_no_margin():
 
 
 @virtual
-async def test_a_market_that_takes_no_orders_is_followed_by_the_next_one():
-    """BTC is closed at the venue: refused there, proven in ETH, and ETH is quoted."""
+@pytest.mark.parametrize("status", ["REDUCE_ONLY", "DISABLED"])
+async def test_a_market_that_takes_no_test_order_is_passed_over(status: str):
+    """BTC is flat and may only be reduced, or is closed: nothing is asked there, the first try is in ETH, which is
+    quoted as soon as its volatility is measured.
+    """
     async with scene(markets=(BTC, ETH)) as s:
+        s.exchange.set_status(BTC, status)
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: s.quoted(ETH), within=15)
+            assert [request.market for request in canaries(s)] == [ETH]
+
+
+@virtual
+@pytest.mark.parametrize(("side", "price"), [(Side.BUY, 87_360), (Side.SELL, 80_640)])
+@pytest.mark.parametrize("held", [10, 100])
+async def test_where_only_reducing_is_allowed_the_test_order_reduces(side: Side, price: int, held: int):
+    """The only market is REDUCE_ONLY from the start, with the smallest order held, or ten times that: the test order
+    has the smallest size, is on the other side, reduce-only and as far from the mark as ever, and proves the switch.
+    """
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        s.exchange.external_trade(ACCOUNT, BTC, side, 84_000, held)
         s.exchange.set_status(BTC, "REDUCE_ONLY")
         house = s.house()
         async with living(house):
-            await s.until(lambda: s.quoted(ETH))
-            assert [request.market for request in canaries(s)] == [ETH]
+            await s.proven(house)
+            (canary,) = canaries(s)
+            assert (canary.side, canary.price, canary.size) == (side.opposite, price, 10)
+            assert canary.reduce_only
+            assert canary.post_only
+
+
+@virtual
+async def test_where_nothing_can_be_reduced_and_nothing_else_traded_the_reason_says_so():
+    """Flat in BTC, 9 of the smallest 10 lots in ETH, both REDUCE_ONLY: nobody is asked, one sentence names both. As
+    soon as ETH takes orders again, it is proven there.
+    """
+    async with scene(markets=(BTC, ETH)) as s:
+        await asyncio.sleep(0.1)
+        smallest = s.exchange.listing(ETH).instrument.min_lots
+        s.exchange.external_trade(ACCOUNT, ETH, Side.BUY, 30_000, smallest - 1)
+        for market in (BTC, ETH):
+            s.exchange.set_status(market, "REDUCE_ONLY")
+        house = s.house()
+        async with living(house):
+            await asyncio.sleep(30)
+            assert canaries(s) == []
+            reason = "it takes only orders that reduce, and no position is held that the smallest order would reduce"
+            assert house.canary.closed() == (
+                f"dead-man's-switch not proven: no market takes a test order (BTC-USD: {reason}; ETH-USD: {reason})"
+            )
+            s.exchange.set_status(ETH, "ACTIVE")
+            await s.until(lambda: s.quoted(ETH), within=100)
+
+
+@virtual
+async def test_a_market_that_may_only_be_reduced_later_is_tested_again_with_a_reducing_order():
+    """Long 100 lots, BTC turns REDUCE_ONLY, then the timer fires although it was armed: proven again by a sell of the
+    smallest size that may only reduce.
+    """
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, 84_000, 100)
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.exchange.set_status(BTC, "REDUCE_ONLY")
+            await s.until(lambda: market_of(house).instrument.reduce_only, within=75)
+            await s.until(s.open)
+            s.venue.ignore_arm = True
+            await s.until(lambda: "again" in house.canary.closed(), within=15)
+            s.venue.ignore_arm = False
+            await s.until(lambda: not house.canary.closed(), within=45)
+            assert canaries(s)[-1].reduce_only
+            assert canaries(s)[-1].side is Side.SELL
 
 
 @virtual

@@ -26,6 +26,7 @@ from tests.runtime.builders import (
     BTC,
     ETH,
     LIMITS,
+    TAKER,
     Scene,
     agrees,
     living,
@@ -607,6 +608,28 @@ async def test_when_only_reducing_is_allowed_no_order_adds_to_the_position():
             assert (s.position(), s.open()) == (0, [])
             later = [request for _, request in s.exchange.accepted[told:]]
             assert all(request.reduce_only and request.side is Side.SELL for request in later)
+
+
+@virtual
+async def test_a_position_in_a_market_that_may_only_be_reduced_from_the_start_is_reduced():
+    """Long 100 lots, and the only market is REDUCE_ONLY: the switch is proven, one sell offers the position, and takers
+    take all of it; nothing was ever placed that did not reduce.
+    """
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, 84_000, 100)
+        s.exchange.external_trade(TAKER, BTC, Side.SELL, 84_000, 100)
+        s.exchange.set_status(BTC, "REDUCE_ONLY")
+        house = s.house()
+        async with living(house):
+            await s.until(s.open, within=30)
+            assert [(order.side, order.size) for order in s.open()] == [(Side.SELL, 100)]
+            for size, left in ((60, [40]), (40, [])):
+                s.submit(TAKER, Side.BUY, s.open()[0].price, size, ioc=True, reduce_only=True)
+                await asyncio.sleep(5)
+                assert [order.size - order.filled for order in s.open()] == left
+            assert (s.position(), s.open(), market_of(house).position) == (0, [], 0)
+            assert all(request.reduce_only for _, request in s.exchange.accepted)
 
 
 @virtual

@@ -314,7 +314,8 @@ class Blotter:
             self._move(replaced, Event.DOUBTED, fact.time)
 
     def adopt(self, fact: OrderUpdate, level: int = NO_LEVEL) -> None:
-        """Take over an open order we do not know: of an earlier run, or forgotten. It starts at the venue's count.
+        """Take over an open order we do not know: of an earlier run, or forgotten. It starts at the venue's count, or
+        at ours of the fills that came before it, if that is higher: its picture may be older than they are.
 
         With a *level* it stands for that level of the ladder; without one ``reconcile`` will cancel it.
         """
@@ -328,11 +329,10 @@ class Blotter:
             size=fact.size,
             level=level,
             state=state,
-            filled=fact.filled,
+            filled=max(fact.filled, self._orphans.pop(fact.venue_id, 0)),
             expires=fact.expires,
             since=fact.time,
         )
-        self._orphans.pop(fact.venue_id, None)  # its fills so far are in the venue's count
         record = Record(order, counted_until=fact.venue_time if fact.filled else -1)
         self._open[order.order_id] = record
         self._stands = None

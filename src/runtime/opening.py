@@ -130,7 +130,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
     # Missed may be what came since the journal's last fill; all else of these minutes may still be told a second time.
     away = max((fill.venue_time for fill in journalled), default=clock.now()) - OVERLAP
     since = min(away, clock.now() - 10 * OVERLAP)
-    past, paid, positions, balance = await _books(venue, names, since, clock)
+    past, paid, positions, balance, shown = await _books(venue, names, since, clock, adopted)
     if balance.equity_usd <= 0:
         raise Halt("the account has no money: its equity is 0; deposit collateral first")
     _check_stakes(plan.limits, float(balance.equity_usd))
@@ -141,7 +141,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
         prices=prices,
         balance=balance,
         positions=positions,
-        adopted=adopted,
+        adopted=[_as_of_the_books(order, shown, past) for order in adopted],
         missed=missed,
         known_fills=[fill for fill in past if fill not in missed],
         known_funding=paid,
@@ -149,24 +149,28 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
 
 
 async def _books(
-    venue: Venue, names: Sequence[str], since: int, clock: Clock
-) -> tuple[list[Fill], list[FundingPaid], list[Position], Balance]:
-    """Return past and present of the account as of one moment. They are several answers, so the past is read again
-    after the present: what happened in between could not be told from what the present already holds. And while the
-    present may be older than the past, it is read again, too.
+    venue: Venue, names: Sequence[str], since: int, clock: Clock, adopted: Sequence[OrderUpdate]
+) -> tuple[list[Fill], list[FundingPaid], list[Position], Balance, list[OrderUpdate]]:
+    """Return past and present of the account as of one moment; of its open orders, those of *adopted*. They are several
+    answers, so the past is read again after the present: what happened in between could not be told from what the
+    present already holds. And while the present may be older than the past, it is read again, too.
     """
+    ours = {order.venue_id for order in adopted}
+    shown: list[OrderUpdate] = []
     tries, last_news = 0, clock.now()
     past, paid = await _past(venue, names, since)
     while tries < BOOKS_TRIES:
         positions = await ask(venue.positions, "positions")
         balance = await ask(venue.balance, "the balance")
+        if adopted:
+            shown = [order for order in await ask(venue.open_orders, "open orders") if order.venue_id in ours]
         before = _ids(past, paid)
         past, paid = await _past(venue, names, since)
         now = clock.now()
         if _ids(past, paid) != before:
             tries, last_news = tries + 1, now
-        elif now - last_news > LAG or not _may_lag(past, paid, positions, balance, now):
-            return past, paid, positions, balance
+        elif now - last_news > LAG or not _may_lag(past, paid, positions, balance, orders=shown, now=now):
+            return past, paid, positions, balance, shown
         else:
             await asyncio.sleep(1)
     raise Halt("the account goes on trading while its books are read; end what else trades on it and start again")
@@ -179,15 +183,25 @@ async def _past(venue: Venue, names: Sequence[str], since: int) -> tuple[list[Fi
 
 
 def _may_lag(
-    past: Iterable[Fill], paid: Iterable[FundingPaid], positions: Iterable[Position], balance: Balance, now: int
+    past: Iterable[Fill],
+    paid: Iterable[FundingPaid],
+    positions: Iterable[Position],
+    balance: Balance,
+    *,
+    orders: Iterable[OrderUpdate],
+    now: int,
 ) -> bool:
-    """Return whether *positions* or *balance* may lack what has happened in the last moments, by the venue's own times.
+    """Return whether *positions*, *balance* or *orders* may lack what has happened in the last moments, by the venue's
+    own times.
 
-    Of a market that is flat there is no position, and so no time of it.
+    Of a market that is flat there is no position, and so no time of it. An order that is not among *orders* has ended,
+    and no list will ever show its last fills.
     """
     told = {position.market: position.venue_time for position in positions}
+    pictured = {order.venue_id: order.venue_time for order in orders}
     recent = now - LAG - round(CLOCK_LIMIT * SEC)
     times = [(fill.venue_time, min(told.get(fill.market, 0), balance.venue_time)) for fill in past]
+    times += [(fill.venue_time, pictured[fill.venue_id]) for fill in past if fill.venue_id in pictured]
     times += [(payment.venue_time, balance.venue_time) for payment in paid]
     return any(happened > max(recent, known) for happened, known in times)
 
@@ -293,6 +307,24 @@ async def _old_orders(venue: Venue, plan: Plan) -> list[OrderUpdate]:
             stuck = left or unwanted
             raise Halt(f"{len(stuck)} old order(s) could not be cancelled (first: {_describe(stuck[0])})")
     return adopted
+
+
+def _as_of_the_books(order: OrderUpdate, shown: Iterable[OrderUpdate], past: Iterable[Fill]) -> OrderUpdate:
+    """Return the adopted *order* with every fill of *past*: they are inside the position that the books open with, or
+    follow as missed ones, and the blotter counts none of them towards this order again. A picture without one of them
+    would have the venue report, for ever, lots as filled whose fills have all been told.
+
+    *shown* is as new as *past*, unless the answer came from a copy that lags, or the order has ended meanwhile. Then
+    the fills themselves are the better count; for an order that had traded before *past* begins, it may be too low, so
+    that more is taken for open than is. The times of the two are not compared: they may be stamped at two places.
+    """
+    newest = max((*(new for new in shown if new.venue_id == order.venue_id), order), key=lambda known: known.filled)
+    own = [fill for fill in past if fill.venue_id == order.venue_id]
+    return msgspec.structs.replace(
+        newest,
+        filled=max(newest.filled, sum(fill.size for fill in own)),
+        venue_time=max(newest.venue_time, *(fill.venue_time for fill in own)) if own else newest.venue_time,
+    )
 
 
 def _describe(order: OrderUpdate) -> str:

@@ -679,6 +679,18 @@ def test_an_adopted_order_is_as_the_venue_shows_it():
     assert book.state_of("xmmold-1") is S.FILLED
 
 
+def test_a_picture_older_than_the_fills_we_heard_does_not_undo_them():
+    """An unknown order trades 4 of 10 lots; then a list shows it that was made before: 6 are open, and when it ends
+    with 4 filled, none of them is missing.
+    """
+    book = blotter()
+    book.fill(trade("t", "xmmold-1", 4, venue_id="v9"))
+    book.apply(OpenOrders(time=8, market=MARKET, orders=[picture("xmmold-1", venue_id="v9", time=8)], asked=7))
+    assert book.open_lots(Side.BUY) == 6
+    book.apply(picture("xmmold-1", VenueState.CANCELLED, filled=4, venue_id="v9", time=9))
+    assert (book.open_lots(Side.BUY), book.missing_lots(Side.BUY), book.unsettled) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("venue_time", [0, 1, 40, 60])
 def test_of_an_adopted_order_without_fills_every_fill_counts(venue_time: int):
     """Its picture of time 50 shows none, so whatever its own time, a fill told later is a new one."""

@@ -208,6 +208,11 @@ BUGS = [
         "reading the code",
         "tests/runtime/test_house.py::test_a_position_in_a_market_that_may_only_be_reduced_from_the_start_is_reduced",
     ),
+    Bug(
+        "Lots of an adopted order that traded while the account was read took room away for the rest of the run",
+        "reading the code",
+        "tests/runtime/test_opening.py::test_what_trades_of_an_adopted_order_during_the_start_blocks_no_room",
+    ),
 ]
 
 

@@ -23,6 +23,7 @@ from tests.runtime.builders import (
     ETH,
     LIMITS,
     QUOTING,
+    TAKER,
     Scene,
     agrees,
     living,
@@ -582,6 +583,137 @@ async def test_a_position_as_young_as_its_latest_fill_is_believed_at_once():
         began = virtual_now()
         assert [position.size for position in (await opened(s)).positions] == [40]
         assert virtual_now() - began < SEC
+
+
+# --- adopted orders that trade while the account is read --------------------------------------------------------------
+
+
+def trade_at(stage: Scene, question: str, turn: int, size: int) -> None:
+    """Let a taker sell *size* lots to the bid of 83,970 just before the venue is asked *question* for the *turn*-th
+    time.
+    """
+    usual, asked = getattr(stage.venue, question), []
+
+    async def call(*arguments: Any) -> Any:
+        asked.append(1)
+        if len(asked) == turn:
+            stage.submit(TAKER, Side.SELL, 83_970, size, ioc=True)
+        return await usual(*arguments)
+
+    setattr(stage.venue, question, call)
+
+
+@virtual
+@pytest.mark.parametrize("size", [30, 100])
+@pytest.mark.parametrize(
+    ("question", "turn"),
+    [
+        *(("open_orders", 1), ("fills", 1), ("funding", 1), ("positions", 1), ("balance", 1), ("open_orders", 2)),
+        *(("fills", 2), ("funding", 2), ("positions", 2)),
+    ],
+)
+@pytest.mark.parametrize("journal", [False, True])
+async def test_what_trades_of_an_adopted_order_during_the_start_blocks_no_room(
+    journal: bool, question: str, turn: int, size: int
+):
+    """Of a bid of 100 lots some trade, or all, between any two questions of the start, whether an earlier part of 10
+    lots is in the journal or there is none: position and order have it once. When the order has ended, nothing of it is
+    missing, nobody asks for it any more, and the books are the exchange's.
+    """
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        old_order(s, "xmmold-BTC-USD-1", price=83_970)
+        if journal:
+            s.submit(TAKER, Side.SELL, 83_970, 10, ioc=True)
+            size = min(size, 90)
+        journalled = await s.venue.fills(BTC, 0)
+        await asyncio.sleep(20)
+        trade_at(s, question, turn, size)
+        house = s.house(startup_orders="adopt", journalled=journalled)
+        async with living(house):
+            await s.until(s.quoted)
+            await s.until(lambda: agrees(s, house), within=1)
+            market = market_of(house)
+            assert s.position() == size + 10 * journal
+            assert market.blotter.unsettled == 2
+            assert [market.blotter.missing_lots(side) for side in Side] == [0, 0]
+            assert market.doubts(virtual_now() + 60 * SEC) == []
+
+
+@virtual
+async def test_an_adopted_order_is_as_new_as_the_fills_that_are_known():
+    """20 of its lots traded longer ago than fills are read; 30 more trade while they are read: 50 are filled."""
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        old_order(s, "xmmold-BTC-USD-1", price=83_970)
+        s.submit(TAKER, Side.SELL, 83_970, 20, ioc=True)
+        await asyncio.sleep(1000)
+        trade_at(s, "positions", 1, 30)
+        opening = await opened(s, startup_orders="adopt")
+        assert [fill.size for fill in opening.known_fills] == [30]
+        assert [order.filled for order in opening.adopted] == [50]
+        assert [order.venue_time for order in opening.adopted] == [opening.known_fills[0].venue_time]
+
+
+@virtual
+@pytest.mark.parametrize(("lags", "waits"), [(0, 0), (3, 3), (60, 5)])
+async def test_a_list_of_orders_that_lags_is_waited_for_and_then_the_fills_count(lags: int, waits: int):
+    """30 of 100 lots traded before the start, which the list of open orders shows some seconds later: within five it is
+    waited for, after them the fill itself tells how much of the order is gone.
+    """
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        old_order(s, "xmmold-BTC-USD-1", price=83_970)
+        usual = s.venue.open_orders
+        old, until = await usual(), virtual_now() + lags * SEC
+        s.submit(TAKER, Side.SELL, 83_970, 30, ioc=True)
+        began = virtual_now()
+
+        async def lagging() -> Any:
+            return old if virtual_now() < until else await usual()
+
+        s.venue.open_orders = lagging  # type: ignore[method-assign]
+        opening = await opened(s, startup_orders="adopt")
+        assert [order.filled for order in opening.adopted] == [30]
+        assert opening.adopted[0].venue_time >= opening.known_fills[0].venue_time
+        assert waits <= (virtual_now() - began) / SEC < waits + 1.5
+
+
+@virtual
+@pytest.mark.parametrize(("sold", "filled"), [(0, 0), (30, 30), (100, 100)])
+async def test_an_adopted_order_that_ends_during_the_start_is_not_waited_for(sold: int, filled: int):
+    """It trades, and what is left is cancelled, before the list is read again: nothing shows it any more, and it is
+    taken over with the fills that are known, for the first look at the account to find its end.
+    """
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        old_order(s, "xmmold-BTC-USD-1", price=83_970)
+        usual, began = s.venue.balance, virtual_now()
+
+        async def ends() -> Any:
+            if sold:
+                s.submit(TAKER, Side.SELL, 83_970, sold, ioc=True)
+            s.exchange.mass_cancel(ACCOUNT, everything=True)
+            s.venue.balance = usual  # type: ignore[method-assign]
+            return await usual()
+
+        s.venue.balance = ends  # type: ignore[method-assign]
+        opening = await opened(s, startup_orders="adopt")
+        assert [order.filled for order in opening.adopted] == [filled]
+        assert s.open() == []
+        assert virtual_now() - began < SEC
+
+
+@virtual
+async def test_the_fills_of_one_adopted_order_are_not_those_of_another():
+    """Two bids, one of which trades; the other is taken over untouched."""
+    async with scene() as s:
+        await asyncio.sleep(0.1)
+        old_order(s, "xmmold-BTC-USD-1", price=83_970)
+        old_order(s, "xmmold-BTC-USD-2", price=83_960)
+        trade_at(s, "funding", 1, 30)
+        opening = await opened(s, startup_orders="adopt")
+        assert {order.price: order.filled for order in opening.adopted} == {83_970: 30, 83_960: 0}
 
 
 @virtual

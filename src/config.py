@@ -57,7 +57,10 @@ class MarketParams(QuotingParams, ExecutionParams):
     )
     enabled: bool = Field(
         default=True,
-        description="Quote this market. False keeps its settings but leaves it alone.",
+        description=(
+            "Quote this market. False keeps its settings but leaves it alone, and a position in it, too: see "
+            "foreign_orders."
+        ),
         json_schema_extra={"unit": "flag"},
     )
 
@@ -156,8 +159,11 @@ class Config(Section):
     foreign_orders: Literal["refuse", "cancel", "adopt"] = Field(
         default="refuse",
         description=(
-            "What to do at the start with orders in our markets that this bot did not place. Refuse stops and names "
-            "them; cancel and adopt treat another's orders as ours."
+            "What to do at the start with orders that this bot did not place. Refuse stops and names them; cancel and "
+            "adopt treat another's orders as ours. A position in a market that is not enabled is never touched: refuse "
+            "stops and names it, with cancel and adopt a warning stands while it does. No limit counts it: the loss "
+            "limits judge what the bot itself trades, so that a hedge elsewhere halts nothing; but it shares the "
+            "margin."
         ),
         json_schema_extra={"unit": "name"},
     )

@@ -33,6 +33,10 @@ class Desk:
     Our books start from the venue's cash and positions (``open``). Afterwards cash moves only by fills, fees, funding
     and transfers we know; what the venue's own books say beyond that is the *remainder*, shown always and alarmed.
     The venue's cash is ``balance - sum(size * open price)`` (Extended: equity = balance + unrealised PnL).
+
+    Equity and every limit judge what this run trades. A position in another market, a hedge perhaps, stands outside:
+    what it gains or loses while it is open moves nothing here, so it halts nobody; what it realises, or pays, shows as
+    remainder. The runtime warns of it for as long as it is there.
     """
 
     def __init__(

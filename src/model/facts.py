@@ -156,6 +156,18 @@ class Position(Fact, frozen=True, kw_only=True):
     venue_time: int = 0
 
 
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """A position in a market that this run does not trade. It is no fact and enters no books.
+
+    *size* is in base units, long > 0, for lots need the rules of that market. *unreadable* says what is wrong with the
+    venue's row; the size means nothing then.
+    """
+
+    market: str
+    size: Decimal
+    unreadable: str = ""
+
+
 class Balance(Fact, frozen=True, kw_only=True):
     """The account's money. On Extended equity = balance + unrealised PnL at mark, balance = cash + sum(size * open
     price).

@@ -20,6 +20,7 @@ from src.model.errors import Rejected, Throttled, Unanswered
 from src.model.facts import AnyFact, Command, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
 from src.model.instrument import Fees
 from src.records.journal import Journal
+from src.runtime import elsewhere
 from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
 from src.runtime.crew import Crew
@@ -199,6 +200,7 @@ class Account:
         # Heard at once: after the wait for the next answer they might undo what the stream has told meanwhile.
         for position in complete(await self._venue.positions(), list(self._traders), self._clock.now()):
             self.hear(position)
+        elsewhere.warn(self._desk, self._venue.elsewhere(self._traders))
         await self._rate.take(Priority.QUERY, self._polling)
         self.hear(await self._venue.balance())
 

@@ -23,6 +23,7 @@ from src.model.facts import Fill, Opened, Stream, StreamDown
 from src.model.snapshot import DeskView
 from src.model.summary import Summary
 from src.records.journal import Journal
+from src.runtime import elsewhere
 from src.runtime.account import Account
 from src.runtime.canary import Canary
 from src.runtime.clock import Clock
@@ -185,6 +186,7 @@ class House:
             markets[plan.market] = Market.opened(opened)
         desk = Desk(markets, self.plan.limits, self._loss, whole_from=self.plan.whole_from)
         desk.open(opening.balance, opening.positions, opening.missed)
+        elsewhere.warn(desk, opening.elsewhere)
         self._journal.append(opening.balance)
         for fill in opening.missed:
             log.warning("execution while away", market=fill.market, side=fill.side.name, trade_id=fill.trade_id)

@@ -18,10 +18,11 @@ from src.engine.quoting import QuotingParams
 from src.engine.reconcile import ExecutionParams
 from src.engine.risk import RiskLimits
 from src.model.errors import Halt, Rejected, Throttled, Unanswered
-from src.model.facts import AnyFact, Balance, Fill, FundingPaid, MarkPrice, OrderUpdate, Position
+from src.model.facts import AnyFact, Balance, Elsewhere, Fill, FundingPaid, MarkPrice, OrderUpdate, Position
 from src.model.instrument import Fees, Instrument
 from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
+from src.runtime.elsewhere import refusal
 from src.runtime.emptying import empty_book
 from src.runtime.trader import OVERLAP
 from src.venues.protocol import Venue
@@ -57,7 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dead_man_sec: int
     order_expiry_sec: int
     startup_orders: str  # cancel | adopt: our own orders of an earlier run
-    foreign_orders: str  # refuse | cancel | adopt: orders that are not ours
+    foreign_orders: str  # refuse | cancel | adopt: orders that are not ours; refuse: also positions elsewhere
     maker_fee: Decimal | None = None
     taker_fee: Decimal | None = None
     for_sec: float | None = None
@@ -73,6 +74,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     prices: dict[str, list[AnyFact]]
     balance: Balance
     positions: list[Position]
+    elsewhere: list[Elsewhere]  # in markets that are not in the plan
     adopted: list[OrderUpdate]
     missed: list[Fill]  # executions while we were away: the venue has them, our journal has not
     known_fills: list[Fill]
@@ -131,6 +133,9 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
     away = max((fill.venue_time for fill in journalled), default=clock.now()) - OVERLAP
     since = min(away, clock.now() - 10 * OVERLAP)
     past, paid, positions, balance, shown = await _books(venue, names, since, clock, adopted)
+    elsewhere = venue.elsewhere(names)
+    if plan.foreign_orders == "refuse" and (sentence := refusal(elsewhere)):
+        raise Halt(sentence)
     if balance.equity_usd <= 0:
         raise Halt("the account has no money: its equity is 0; deposit collateral first")
     _check_stakes(plan.limits, float(balance.equity_usd))
@@ -141,6 +146,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
         prices=prices,
         balance=balance,
         positions=positions,
+        elsewhere=elsewhere,
         adopted=[_as_of_the_books(order, shown, past) for order in adopted],
         missed=missed,
         known_fills=[fill for fill in past if fill not in missed],

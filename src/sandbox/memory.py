@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import TypeVar
@@ -24,6 +24,7 @@ from src.model.facts import (
     Balance,
     BookDelta,
     BookSnapshot,
+    Elsewhere,
     Fill,
     FundingPaid,
     FundingRate,
@@ -173,6 +174,15 @@ class MemoryVenue:
     async def positions(self) -> list[Position]:
         views = await self._ask(lambda: self._exchange.positions(self._account))
         return [translate(view, self._now()) for view in views]
+
+    def elsewhere(self, traded: Collection[str]) -> list[Elsewhere]:
+        """As the exchange has them now: nothing here is remembered of an answer."""
+        views = self._exchange.positions(self._account)
+        return [
+            Elsewhere(market=view.market, size=self._exchange.listing(view.market).instrument.size(view.size))
+            for view in views
+            if view.market not in traded
+        ]
 
     async def open_orders(self) -> list[OrderUpdate]:
         views = await self._ask(lambda: self._exchange.open_orders(self._account))

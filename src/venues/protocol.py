@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from src.model.actions import Action
-from src.model.facts import AnyFact, Balance, Fill, FundingPaid, OrderUpdate, Position
+from src.model.facts import AnyFact, Balance, Elsewhere, Fill, FundingPaid, OrderUpdate, Position
 from src.model.instrument import Fees, Instrument, Traits
 
 # Asked synchronously, with no await between its answer and the write of the request: None lets it go, a text withholds
@@ -55,6 +55,13 @@ class Venue(Protocol):
     async def balance(self) -> Balance: ...
     async def positions(self) -> list[Position]:
         """Return every non-zero position in the markets asked for with ``instruments``; one not named is flat."""
+        ...
+
+    def elsewhere(self, traded: Collection[str]) -> list[Elsewhere]:
+        """Return the positions outside the markets *traded*, as of the last answer to ``positions``.
+
+        A row that cannot be read is told as unreadable, and is no reason for ``positions`` to fail.
+        """
         ...
 
     async def open_orders(self) -> list[OrderUpdate]: ...

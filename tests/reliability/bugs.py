@@ -213,6 +213,11 @@ BUGS = [
         "reading the code",
         "tests/runtime/test_opening.py::test_what_trades_of_an_adopted_order_during_the_start_blocks_no_room",
     ),
+    Bug(
+        "A position in a market that is not enabled stood outside every limit, and nobody was told",
+        "reading the code",
+        "tests/runtime/test_elsewhere.py::test_a_position_in_a_market_that_is_not_traded_refuses_the_start",
+    ),
 ]
 
 

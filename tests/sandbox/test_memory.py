@@ -18,6 +18,7 @@ from src.model.facts import (
     Balance,
     BookDelta,
     BookSnapshot,
+    Elsewhere,
     Fill,
     FundingPaid,
     FundingRate,
@@ -243,6 +244,8 @@ def test_the_account_stream_begins_with_the_picture_and_goes_on_in_causal_order(
         assert rest[1].trade_id == fill.trade_id and rest[1].venue_id == fill.venue_id
         assert await venue.fills("BTC-USD", fill.venue_time + 1) == []
         assert [row.size for row in await venue.positions()] == [2_000]
+        assert venue.elsewhere(["BTC-USD"]) == []
+        assert venue.elsewhere(["ETH-USD"]) == [Elsewhere(market="BTC-USD", size=Decimal("0.02"))]
         assert (await venue.balance()).equity_usd < 100_000
 
     play(scene)

@@ -19,9 +19,20 @@ from pydantic import SecretStr
 
 from src.model.actions import Cancel, Place, Replace, Side
 from src.model.errors import ConfigError, Disconnected, Halt, Malformed, Rejected, Unanswered, Withheld
-from src.model.facts import BookSnapshot, Fill, FundingRate, IndexPrice, MarkPrice, OrderUpdate, Position, VenueState
+from src.model.facts import (
+    BookSnapshot,
+    Elsewhere,
+    Fill,
+    FundingRate,
+    IndexPrice,
+    MarkPrice,
+    OrderUpdate,
+    Position,
+    VenueState,
+)
 from src.model.instrument import Fees
 from src.venues.extended import venue as venue_module
+from src.venues.extended import wire
 from src.venues.extended.venue import MAINNET, TESTNET, Endpoints, ExtendedVenue
 from src.venues.protocol import Venue
 from tests.venues.loopback import (
@@ -301,6 +312,40 @@ async def test_a_row_of_a_market_we_do_not_trade_stops_nothing():
         server.answers["GET /user/positions"] = [dust, ours | {"size": "0.0000037"}]
         with pytest.raises(Unanswered, match="multiple"):
             await venue.positions()
+
+
+async def test_what_is_held_elsewhere_is_told_in_base_units_whatever_the_rules_there():
+    """A long in ETH off its grid, a short in a market that nobody lists, one of unknown side, one without a size: told;
+    a closed one, dust of nothing and what we trade are not. The next answer replaces all of it.
+    """
+    rows = [
+        {"market": "BTC-USD", "side": "SHORT", "size": "0.1"},
+        {"market": "ETH-USD", "side": "LONG", "size": "0.00037"},
+        {"market": "OLD-USD", "side": "SHORT", "size": "3"},
+        {"market": "ODD-USD", "side": "?", "size": "1"},
+        {"market": "BAD-USD", "side": "LONG", "size": "much"},
+        {"market": "OFF-USD", "side": "LONG", "size": "5", "status": "CLOSED"},
+        {"market": "NIL-USD", "side": "LONG", "size": "0"},
+    ]
+    async with at_home({"GET /user/positions": rows}) as (venue, server):
+        assert venue.elsewhere(["BTC-USD"]) == []
+        await venue.positions()
+        assert venue.elsewhere(["BTC-USD"]) == [
+            Elsewhere(market="ETH-USD", size=Decimal("0.00037")),
+            Elsewhere(market="OLD-USD", size=Decimal(-3)),
+            Elsewhere(market="ODD-USD", size=Decimal(0), unreadable="position of unknown side '?'"),
+            Elsewhere(market="BAD-USD", size=Decimal(0), unreadable="not a number: 'much'"),
+        ]
+        server.answers["GET /user/positions"] = rows[:1]
+        await venue.positions()
+        assert venue.elsewhere(["BTC-USD"]) == []
+        assert [position.market for position in venue.elsewhere([])] == ["BTC-USD"]
+
+
+@pytest.mark.parametrize("rows", [None, {}, [], [{"side": "LONG", "size": "1"}], [{"market": "", "size": "1"}, 7]])
+def test_rows_without_a_market_are_held_nowhere(rows: Any):
+    """Whoever reads our own positions complains about them."""
+    assert wire.elsewhere(rows) == []
 
 
 async def test_an_order_of_a_market_we_do_not_trade_is_open_whatever_its_size():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +14,7 @@ import msgspec
 
 from src.model.actions import Action, Cancel, Place, Replace
 from src.model.errors import Disconnected, Halt, Malformed, Rejected, Unanswered, Withheld
-from src.model.facts import AnyFact, Balance, BookSnapshot, Fact, Fill, FundingPaid, OrderUpdate, Position
+from src.model.facts import AnyFact, Balance, BookSnapshot, Elsewhere, Fact, Fill, FundingPaid, OrderUpdate, Position
 from src.model.instrument import Fees, Instrument, Traits
 from src.venues.extended import markets as rules
 from src.venues.extended import wire
@@ -109,6 +109,7 @@ class ExtendedVenue:
         self._listings: dict[str, rules.Listing] = {}
         self._traded: frozenset[str] = frozenset()  # what ``instruments`` was asked for
         self._unreadable: dict[str, str] = {}  # by market: what is wrong with its rules as last told
+        self._held: list[Elsewhere] = []  # in any market, as last told
         self._grid_epoch = 0  # counts changes of any market's tick or lot: no stream outlives one
         self._resized: set[str] = set()  # markets whose tick or lot is not what it was when first read
 
@@ -195,10 +196,17 @@ class ExtendedVenue:
             return wire.balance(answer.data, self._now())
 
     async def positions(self) -> list[Position]:
-        """Of the markets we trade; of all, as long as ``instruments`` has named none."""
+        """Of the markets we trade; of all, as long as ``instruments`` has named none. A row of another market stops
+        nobody: ``elsewhere`` tells it.
+        """
         data = await self._rows("/user/positions")
         positions = _complete(wire.rows(data, wire.position, self._ours(), self._now()))
+        self._held = wire.elsewhere(data)
         return [position for position in positions if position.size]
+
+    def elsewhere(self, traded: Collection[str]) -> list[Elsewhere]:
+        """In base units, so that no rules are needed: the market may be one whose rules nobody can read."""
+        return [position for position in self._held if position.market not in traded]
 
     async def open_orders(self) -> list[OrderUpdate]:
         """Of the whole account, for whoever wants it empty must see them all. Who trades is not stopped by a row of

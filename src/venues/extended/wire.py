@@ -20,6 +20,7 @@ from src.model.facts import (
     Balance,
     BookDelta,
     BookSnapshot,
+    Elsewhere,
     Fill,
     FillKind,
     FundingPaid,
@@ -258,16 +259,40 @@ def fill(row: Row, listing: Listing, now: int) -> Fill:
 def position(row: Row, listing: Listing, now: int) -> Position:
     """Read one position: the venue gives an absolute size and a side; a closed one is 0."""
     size = abs(listing.sizes.exact(decimal(need(row, "size"))))
-    sign = 0 if row.get("status") == "CLOSED" or not size else _POSITION_SIGNS.get(str(row.get("side")))
-    if sign is None:
-        raise Malformed(f"position of unknown side {clean(row.get('side'), 40)!r}")
     return Position(
         time=now,
         market=listing.instrument.market,
-        size=sign * size,
+        size=_sign(row, size) * size,
         open_price_usd=decimal(row.get("openPrice") or 0),
         venue_time=nanoseconds(row.get("updatedAt") or row.get("updatedTime")),
     )
+
+
+def elsewhere(raw: Any) -> list[Elsewhere]:
+    """Read what is held in any market, whether or not its rules can be read; a row that cannot be read says so.
+
+    A row that names no market is left out: ``rows`` complains about it.
+    """
+    named = [row for row in raw if isinstance(row, dict) and row.get("market")] if isinstance(raw, list) else []
+    held = [_elsewhere(row) for row in named]
+    return [position for position in held if position.size or position.unreadable]
+
+
+def _elsewhere(row: Row) -> Elsewhere:
+    market = clean(row["market"], 40)
+    try:
+        size = abs(decimal(need(row, "size")))
+        return Elsewhere(market=market, size=_sign(row, size) * size)
+    except Malformed as error:
+        return Elsewhere(market=market, size=Decimal(0), unreadable=str(error))
+
+
+def _sign(row: Row, size: int | Decimal) -> int:
+    """Return 1 for a long position of *size*, -1 for a short one, 0 for one that is closed. Raises ``Malformed``."""
+    sign = 0 if row.get("status") == "CLOSED" or not size else _POSITION_SIGNS.get(str(row.get("side")))
+    if sign is None:
+        raise Malformed(f"position of unknown side {clean(row.get('side'), 40)!r}")
+    return sign
 
 
 def balance(raw: Any, now: int) -> Balance:

@@ -149,11 +149,17 @@ class Crowd:
         self._deeds = (self._quote, self._leave, self._pull, self._look, self._noise, self._chase)
         self.next_time: int | None = start
 
-    def jump(self, factor: float) -> None:
-        """Let the market be worth *factor* times as much from one moment to the next, to the crowd and to the venue."""
+    def jump(self, exchange: Exchange, factor: float) -> None:
+        """Let the market be worth *factor* times as much from one moment to the next, to the crowd and to the venue. The
+        crowd takes its quotes away and quotes anew.
+        """
+        for venue_id in list(self._quotes):
+            self._remove(exchange, venue_id)
         self.price.value *= factor
         self.price.lagged *= factor
         self._mark *= factor
+        self._publish(exchange)
+        self._open(exchange)
 
     def act(self, exchange: Exchange) -> None:
         """Do one deed and draw the next."""

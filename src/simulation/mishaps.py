@@ -56,7 +56,8 @@ def flip_funding(world: World, fault: Fault) -> bool:
 def move_the_market(world: World, market: str, fault: Fault) -> bool:
     """Let what everybody thinks *market* is worth jump, up or down by the same share."""
     factor = 1 + fault.strength if world.chance.random() < 0.5 else 1 / (1 + fault.strength)
-    world.crowds[market].jump(factor)
+    world.act(lambda: world.crowds[market].jump(world.exchange, factor))
+    world.jumped[market] = world.seconds()
     return True
 
 

@@ -73,7 +73,9 @@ class Quoted(Halts):
             (name, side)
             for name, market in desk.markets.items()
             for side in Side
-            if not self._is_quoted(name, side) and self._may_quote(market, side, reducing=reducing)
+            if not self._is_quoted(name, side)
+            and not self._remembers_a_jump(market)
+            and self._may_quote(market, side, reducing=reducing)
         ]
 
     def look_at_quotes(self) -> None:
@@ -105,6 +107,11 @@ class Quoted(Halts):
         allowed, told = self._world.schedule.knobs.requests_per_minute, self._blocked[0]
         reason = (told and self._world.seconds() - told < _PENALTY_SEC) or len(self._requests) > allowed / 2
         return bool(reason) and house.rate.left() < PLACE_RESERVE * BURST * allowed + _SPARE
+
+    def _remembers_a_jump(self, market: Market) -> bool:
+        """Whether volatility still knows of a jump: then quotes may be wanted so far away that the collar forbids them."""
+        since = self._world.seconds() - self._world.jumped.get(market.market, -math.inf)
+        return since < market.quoting.volatility_window_sec
 
     def _is_quoted(self, name: str, side: Side) -> bool:
         adopts = self._world.schedule.knobs.startup_orders == "adopt"  # then a quote of an earlier run goes on as ours

@@ -170,6 +170,7 @@ class World:
         self.wires: list[Cuttable] = []  # of the living run
         self.wall_offset = 0.0  # by which the machine's wall clock has been set
         self.slipped = 0.0  # seconds of pause that the bot's own clock did not count
+        self.jumped: dict[str, float] = {}  # market → when it last was worth something else from one moment to the next
         self.resized: set[str] = set()  # markets of which the living run was told finer steps
         self.moved_usd: list[Decimal] = []  # by the operator, into the account (> 0) or out of it
         self.untold = False  # what happens now is not told to the account

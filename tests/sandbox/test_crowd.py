@@ -192,6 +192,22 @@ def test_nothing_piles_up():
     assert sum(len(seen.exchange.open_orders(account)) for account in (9_000_000, 9_000_001)) < 100
 
 
+@pytest.mark.parametrize("factor", [1.3, 1 / 1.3])
+def test_a_market_that_jumps_is_quoted_at_its_new_price_at_once(factor: float):
+    """A third more, or less, from one moment to the next: mark and index follow in the same moment, and it goes on."""
+    exchange, crowd = crowded(1)
+    floor = Floor(exchange, [crowd])
+    floor.advance(START + 10 * SECOND)
+    worth = crowd.price.value * factor
+    crowd.jump(exchange, factor)
+    for second in (10, 11, 70):
+        floor.advance(START + second * SECOND)
+        bid, ask = exchange.best("BTC-USD")
+        assert bid is not None and ask is not None
+        assert (bid + ask) / 2 == pytest.approx(worth, rel=0.005)
+        assert float(exchange.mark("BTC-USD")) == pytest.approx(worth, rel=0.005)
+
+
 def test_a_market_that_takes_no_orders_does_not_stop_the_crowd():
     """A minute of maintenance passes; afterwards prints go on."""
     exchange, crowd = crowded(1)

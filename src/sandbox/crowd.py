@@ -150,8 +150,9 @@ class Crowd:
         self.next_time: int | None = start
 
     def jump(self, exchange: Exchange, factor: float) -> None:
-        """Let the market be worth *factor* times as much from one moment to the next, to the crowd and to the venue. The
-        crowd takes its quotes away and quotes anew.
+        """Let the market be worth *factor* times as much from one moment to the next, to the crowd and to the venue.
+
+        The crowd takes its quotes away and quotes anew.
         """
         for venue_id in list(self._quotes):
             self._remove(exchange, venue_id)

@@ -109,7 +109,7 @@ class Quoted(Halts):
         return bool(reason) and house.rate.left() < PLACE_RESERVE * BURST * allowed + _SPARE
 
     def _remembers_a_jump(self, market: Market) -> bool:
-        """Whether volatility still knows of a jump: quotes may be wanted so far away then that the collar forbids them."""
+        """Whether volatility still knows of a jump; quotes may be wanted beyond the collar then."""
         since = self._world.seconds() - self._world.jumped.get(market.market, -math.inf)
         return since < market.quoting.volatility_window_sec
 

@@ -129,9 +129,9 @@ class Account:
 
     def start(self, crew: Crew) -> None:
         """Start the account's coroutines in *crew*."""
-        crew.start(self.stream_account(), "account stream")
-        crew.start(self.poll_account(), "account poll")
-        crew.start(self.watch_account(), "account watch")
+        crew.start(self.stream_account, "account stream")
+        crew.start(self.poll_account, "account poll")
+        crew.start(self.watch_account, "account watch")
 
     async def stream_account(self) -> None:
         """Follow the private stream over every reconnect."""

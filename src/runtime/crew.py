@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 
@@ -14,11 +14,11 @@ class Crew:
         self._group = group
         self.tasks: list[asyncio.Task[None]] = []
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Start *work* as the task *name*."""
         self.tasks.append(self._group.create_task(_endless(work, name), name=name))
 
 
-async def _endless(work: Coroutine[Any, Any, None], name: str) -> None:
-    await work
+async def _endless(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    await work()
     raise RuntimeError(f"{name} has come to an end by itself")

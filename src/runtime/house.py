@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from itertools import chain
 
 import structlog
@@ -230,13 +231,13 @@ class House:
             self.continuity.begin()
             self._parts = account, list(traders.values()), comparison
             crew = Crew(group)
-            crew.start(self._keep_armed(desk), "dead-man")
+            crew.start(partial(self._keep_armed, desk), "dead-man")
             account.start(crew)
             for trader in traders.values():
                 trader.start(crew)
-            crew.start(self.continuity.run(), "beat")
-            crew.start(comparison.run(), "clock")
-            crew.start(self._report(desk), "report")
+            crew.start(self.continuity.run, "beat")
+            crew.start(comparison.run, "clock")
+            crew.start(partial(self._report, desk), "report")
             once = [group.create_task(self._empty_when_halted(), name="halt")]
             self.closing = ""
             await self._until_stopped()

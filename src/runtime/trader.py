@@ -87,11 +87,11 @@ class Trader:
     def start(self, crew: Crew) -> None:
         """Start the market's coroutines in *crew*."""
         name = self.market.market
-        crew.start(self.stream_orderbook_to_local_book(), f"book {name}")
-        crew.start(self._stream_prices(), f"prices {name}")
-        crew.start(self.quote_loop(), f"quote {name}")
-        crew.start(self.account_loop(), f"account {name}")
-        crew.start(self.monitor_pnl(), f"pnl {name}")
+        crew.start(self.stream_orderbook_to_local_book, f"book {name}")
+        crew.start(self._stream_prices, f"prices {name}")
+        crew.start(self.quote_loop, f"quote {name}")
+        crew.start(self.account_loop, f"account {name}")
+        crew.start(self.monitor_pnl, f"pnl {name}")
 
     async def stream_orderbook_to_local_book(self) -> None:
         """Keep the local order book equal to the venue's, over every reconnect."""

@@ -24,8 +24,8 @@ def test_three_hundred_damaged_configurations_are_refused_in_sentences_or_keep_e
     ("name", "defect"),
     [
         ("_unprintable", lambda loc, tree: iter(())),
-        ("_path", lambda loc: "\x1b[2J"),
-        ("_hint", lambda key, node: "no."),
+        ("written", lambda loc: "\x1b[2J"),
+        ("hint", lambda key, node: "no."),
         ("MOST_SENTENCES", 10**9),
     ],
 )

@@ -416,11 +416,18 @@ def test_a_folder_without_a_journal_is_refused(tmp_path):
         replay(tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [["replay"], ["run", "some.jsonl"], ["clear-halt", "some.jsonl"]])
-def test_a_journal_goes_with_replay_and_with_nothing_else(capsys, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay"], "a file of it, or its folder"),
+        (["run", "some.jsonl"], "only replay takes a path"),
+        (["clear-halt", "some.jsonl"], "only replay takes a path"),
+    ],
+)
+def test_a_journal_goes_with_replay_and_with_nothing_else(capsys, arguments, said):
     """The verb without a path, or a path with another verb: exit 2."""
     assert 2 == bot.main(arguments)
-    assert "a file of it, or its folder" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_the_version_in_the_journal_is_the_projects():

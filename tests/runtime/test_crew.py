@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -17,14 +18,14 @@ async def test_one_that_returns_ends_the_group_and_is_named():
     with pytest.raises(ExceptionGroup) as caught:
         async with asyncio.TaskGroup() as group:
             crew = Crew(group)
-            crew.start(asyncio.sleep(3600), "neighbour")
-            crew.start(asyncio.sleep(1), "short")
+            crew.start(partial(asyncio.sleep, 3600), "neighbour")
+            crew.start(partial(asyncio.sleep, 1), "short")
     assert [str(error) for error in caught.value.exceptions] == ["short has come to an end by itself"]
     assert crew.tasks[0].cancelled()
 
     async with asyncio.TaskGroup() as group:
         crew = Crew(group)
-        crew.start(asyncio.sleep(3600), "neighbour")
+        crew.start(partial(asyncio.sleep, 3600), "neighbour")
         await asyncio.sleep(0)
         crew.tasks[0].cancel()
 

@@ -345,4 +345,4 @@ def test_what_was_logged_is_written_at_the_end_of_a_process_that_died_of_an_exce
     died = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False)
     assert died.returncode == 1
     assert len(path.read_text("utf-8").splitlines()) == 100
-    assert sum(line.startswith("{") for line in died.stderr.splitlines()) == 100
+    assert died.stderr.count('"event": "line"') == 100  # the interpreter writes its own words between them

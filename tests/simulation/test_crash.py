@@ -21,6 +21,7 @@ def broken(result: Result) -> list[str]:
     return [f"{violation.invariant} at {violation.time}: {violation.what}" for violation in result.violations]
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("number", range(len(POINTS)), ids=list(POINTS))
 def test_a_run_killed_at_any_point_is_followed_by_a_sound_one(number: int):
     """Each of the points once, by ``kill -9`` and by power loss in turn: the point comes by, no fill is lost or

@@ -89,6 +89,7 @@ def test_two_minutes_of_faults_break_nothing(seed: int):
     assert result.orders > 0
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("kind", ROWS)
 def test_every_row_of_the_matrix_can_be_injected_and_does_no_harm(kind: str):
     """Half a minute of one row, in several of its scopes: it is counted, and every invariant holds."""
@@ -129,6 +130,7 @@ def test_a_payment_whose_rate_does_not_make_it_is_doubted_and_the_books_still_ag
     assert all("booked as the venue says" in text for text in doubted)
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("path", sorted(FOUND.glob("*.json")), ids=lambda path: path.stem)
 def test_what_was_found_once_is_not_lost_again(path: Path):
     """26, 29: a stream that connects and never begins. 45, 71: an outage became a lasting halt. 273: a payment during
@@ -243,6 +245,7 @@ CALM = [Schedule(1, 10)]
 NO_SWITCH = [Schedule(1, 60, faults=(Fault(0.0, "V23", 55.0),))]
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize(
     ("defect", "schedules"),
     [
@@ -276,6 +279,7 @@ UNHARMED = [
 ]
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("schedule", UNHARMED)
 def test_without_the_defect_the_same_faults_do_no_harm(schedule: Schedule):
     """Answers lost in silence are harmless to a bot that asks, cancels done long after they were acknowledged to one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -51,7 +52,7 @@ class Link(MemoryVenue):
         )
         self.dead = False
         self.leaving = False  # told to end
-        self._born = world.seconds()
+        self._opened = math.inf  # when it was first told the rules
         self._world = world
         self._ears = ears
         self._ours = now

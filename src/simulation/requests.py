@@ -43,14 +43,16 @@ class Requests(Link):
         return (self._world.now() - self._ours()) / SEC
 
     async def instruments(self, markets: Sequence[str]) -> dict[str, Instrument]:
-        return await self._post(
+        told = await self._post(
             "instruments", lambda: {name: self._steps(name) for name in markets if name in self._names()}
         )
+        self._opened = min(self._opened, self._world.seconds())
+        return told
 
     def _steps(self, market: str) -> Instrument:
         """Return the rules of *market* as they are told: with finer steps if that befalls a run that knew coarser."""
         rules, fault = self._instrument(market), self._world.fault("V10", "steps")
-        if fault is None or fault.scope != "steps" or fault.time < self._born:
+        if fault is None or fault.scope != "steps" or fault.time < self._opened:
             return rules
         self._world.hit("V10")
         self._world.resized.add(market)

@@ -212,6 +212,10 @@ def nap(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(market.Market, "blocked", lambda self, now: "a nap" if now // SEC % 10 < 6 else original(self, now))
 
 
+def let_test_orders_live(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(canary, "LIFE", 120)
+
+
 def leave_everything_standing(patch: pytest.MonkeyPatch) -> None:
     original = market.Market._steps
 
@@ -262,6 +266,7 @@ NO_SWITCH = [Schedule(1, 60, faults=(Fault(0.0, "V23", 55.0),))]
         (leave_everything_standing, TAKEN_AWAY),
         (leave_everything_standing, NO_DISK),
         (nap, CALM),
+        (let_test_orders_live, CALM),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

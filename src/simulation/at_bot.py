@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from src.engine.desk import Desk
 from src.engine.market import Market
-from src.model.actions import Decision, OrderState
+from src.model.actions import Action, Decision, OrderState
 from src.model.facts import AnyFact, Opened
 from src.model.summary import Summary
 from src.records.journal import Entry
@@ -21,6 +21,18 @@ class AtBot(Court):
 
     def look(self) -> None:
         """Compare the living run's belief with the truth; called a few times a second."""
+        self._judge_orders()
+
+    def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
+        super().fed(stream, market, fact)
+        if stream == "account":
+            self._judge_orders()  # as all that came before this fact has left them
+
+    def leaving(self, action: Action) -> None:
+        super().leaving(action)
+        self._judge_orders()
+
+    def _judge_orders(self) -> None:
         house = self._house
         if house is None or house.desk is None:
             return

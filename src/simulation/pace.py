@@ -38,6 +38,7 @@ class Pace(Closer):
         self._stood, self._wrong_day, self._told = 0, None, {}
 
     def stalled(self, seconds: float) -> None:
+        self._wrong_day = None  # nobody could look at the money meanwhile
         if self._house is not None and seconds * SEC >= LAG:
             self._stood = self._house.clock.now()
 

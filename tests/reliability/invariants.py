@@ -24,13 +24,14 @@ WHEN: dict[str, str] = {
     "I10": "each order that leaves, and each the exchange accepts; each book message taken in (the mid); "
     "twice a second (the lean)",
     "I11": "each order the exchange accepts",
-    "I12": "twice a second; adopted orders at the end of each run, from its journal",
-    "I13": "twice a second",
+    "I12": "each account message, before it is taken in; each order that leaves; twice a second; adopted orders at the end "
+    "of each run, from its journal",
+    "I13": "each account message, before it is taken in; each order that leaves; twice a second",
     "I14": "the end of each run; each order that leaves (while the journal fails)",
     "I15": "the end of each run",
     "I16": "each order that leaves (the state); twice a second, and the end of each run (why trading halts, "
     "and that it does)",
-    "I17": "twice a second",
+    "I17": "each account message, before it is taken in; each order that leaves; twice a second",
     "I18": "each order that leaves",
     "I19": "each order that leaves",
     "L1": "after the faults, until it holds: 150 s at most",

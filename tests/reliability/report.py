@@ -118,9 +118,10 @@ def _invariants() -> Iterator[str]:
     yield from ("## What must hold", "")
     yield (
         "The simulation's judge looks when the third column says. What the exchange sees, what leaves the bot and what "
-        "is delivered to it is judged at every such event. What the bot believes is compared with the truth twice "
-        "a simulated second: what comes and goes between two looks is seen by its effects only. What can be compared "
-        "only when nothing moves waits for the end of the faults, or of a run. *Asserted*: counted anew by the bot "
+        "is delivered to it is judged at every such event, and so is what the bot believes of its orders. What else it "
+        "believes is compared with the truth twice a simulated second: what comes and goes between two looks is seen "
+        "by its effects only. What can be compared only when nothing moves waits for the end of the faults, or of "
+        "a run. *Asserted*: counted anew by the bot "
         "itself at every decision, in production too, where a violation halts; so are the ages of I1 and the timer of "
         "I3 before each write, and I12 and I18 as fills come, which need no second look. *Tested*: by the tests named. "
         "*Open*: by nobody yet."

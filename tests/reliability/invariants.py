@@ -24,8 +24,8 @@ WHEN: dict[str, str] = {
     "I10": "each order that leaves, and each the exchange accepts; each book message taken in (the mid); "
     "twice a second (the lean)",
     "I11": "each order the exchange accepts",
-    "I12": "each account message, before it is taken in; each order that leaves; twice a second; adopted orders at the end "
-    "of each run, from its journal",
+    "I12": "each account message, before it is taken in; each order that leaves; twice a second; adopted orders at "
+    "the end of each run, from its journal",
     "I13": "each account message, before it is taken in; each order that leaves; twice a second",
     "I14": "the end of each run; each order that leaves (while the journal fails)",
     "I15": "the end of each run",

@@ -58,6 +58,7 @@ def _do(options: argparse.Namespace) -> int:
             faults=options.faults,
             figures=options.json,
             resume=options.resume,
+            events=options.events,
             debug=options.debug,
         )
     from src.config import load
@@ -99,7 +100,7 @@ def _check_verb(options: argparse.Namespace) -> None:
 
 
 _MONEY = ("run", "guard", "clear-halt")  # what acts on an account
-_SIMULATE = ("seed", "seeds", "hours", "jobs", "faults", "json", "resume", "debug")
+_SIMULATE = ("seed", "seeds", "hours", "jobs", "faults", "json", "resume", "events", "debug")
 _GOES_WITH = {  # the verbs that each option is for; --live is needed by run only, and no harm beside the others
     "config": _MONEY,
     "live": _MONEY,
@@ -166,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume", type=Path, metavar="FILE", help="simulate: keep finished seeds in FILE, and go on after them"
     )
+    parser.add_argument("--events", type=_whole, metavar="N", help="simulate: tell the last N events, default 50")
     parser.add_argument("--debug", action="store_true", help="simulate: stop in the debugger at a violation")
     return parser
 
@@ -202,7 +204,7 @@ def _whole(text: str) -> int:
     with suppress(ValueError):
         if abs(number := int(text)) < 2**63:
             return number
-    raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number")
+    raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number from -2^63 to 2^63-1")
 
 
 def _check_mode(config: Config, options: argparse.Namespace) -> None:

@@ -44,7 +44,7 @@ def test_a_reader_that_has_gone_ends_it_without_a_traceback():
 # --- what does not go together ---------------------------------------------------------------------------------------
 
 FOR_SEEDS = ("--seed 0", "--seeds 2", "--hours 0.1", "--jobs 2")
-FOR_THE_SIMULATION = (*FOR_SEEDS, "--faults x.json", "--json x.json", "--resume x.json", "--debug")
+FOR_THE_SIMULATION = (*FOR_SEEDS, "--faults x.json", "--json x.json", "--resume x.json", "--events 9", "--debug")
 FOR_A_RUN = ("--for 3", "--summary s.json")
 FOR_AN_ACCOUNT = ("--live", "--config config.json")
 

@@ -504,6 +504,8 @@ class Market:
             return budget.closed
         if budget.reduce_only and not action.reduce_only:
             return "reducing only"
+        if budget.orders < 0:
+            return f"no room any more: {-budget.orders} open orders too many"
         room = budget.buy if action.side is Side.BUY else budget.sell
         lots = self.blotter.open_lots(action.side)
         return f"no room any more: {lots} lots {action.side.name} against {room}" if lots > room else ""

@@ -185,7 +185,8 @@ def budget(
     position). A position beyond ``most``, as after a price rise, closes the side that adds to it and never the side
     that reduces it. *reduce_only* stops at zero instead: buy = max(0, -position), sell = max(0, position).
 
-    *others_usd* >= 0 is the sum of the other markets' absolute exposure, *open_orders* the orders that stand already.
+    *others_usd* >= 0 is the sum of the other markets' absolute exposure, *open_orders* the orders that stand already;
+    ``orders`` is below 0 when there are more of them than may be.
     A side is explained (``why_buy``, ``why_sell``) when it is 0 or has less room than max_net_position_usd gives a
     flat market. *closed*, or a mark that is no price, closes everything.
     """
@@ -197,7 +198,7 @@ def budget(
     # The venue measures an order at its own price, which may be as far above the mark as the collar lets it.
     venue_order_usd = instrument.max_order_usd / (1 + limits.price_collar_bps * 1e-4)
     order = int(min(limits.max_order_usd, venue_order_usd) // usd_per_lot)
-    orders = max(0, min(limits.max_open_orders, instrument.max_open_orders) - open_orders)
+    orders = min(limits.max_open_orders, instrument.max_open_orders) - open_orders
     if reduce_only:
         buy, sell, why = max(0, -position), max(0, position), "reducing only"
         return Budget(buy, sell, order, orders, why_buy=why, why_sell=why, reduce_only=True)

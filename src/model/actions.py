@@ -132,7 +132,7 @@ class Budget(msgspec.Struct, frozen=True):
 
     *buy* and *sell* bound the sum of all our open orders on that side (working ones included), so that even if
     everything fills the position stays within the limit. *order* bounds one order, *orders* the number of further open
-    orders.
+    orders (below 0: so many are too many).
     *why_buy*, *why_sell* name the limit that binds (empty: none does). *closed* names why nothing may be quoted at all.
     """
 

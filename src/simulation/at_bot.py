@@ -138,7 +138,7 @@ class AtBot(Court):
             elif isinstance(entry, Decision):
                 again = markets[entry.market].decide(entry.time, entry.budget)
                 if again != entry:
-                    self.violate("I14", f"record {number} of run {self._run}: replayed {again}, recorded {entry}")
+                    self.violate("I14", f"record {number} of run {self._run}: {_differs(again, entry)}")
                     return
             else:
                 self.hears_again(markets[entry.market], entry)
@@ -149,6 +149,12 @@ class AtBot(Court):
                     self.violate(
                         "I14", f"{name}: replayed position {market.position}, was {desk.markets[name].position}"
                     )
+
+
+def _differs(again: Decision, recorded: Decision) -> str:
+    """Return the first thing in which two decisions differ."""
+    name = next(each for each in again.__struct_fields__ if getattr(again, each) != getattr(recorded, each))
+    return f"{name}: replayed {getattr(again, name)}, recorded {getattr(recorded, name)}"
 
 
 def _cash(desk: Desk) -> Decimal:

@@ -24,6 +24,8 @@ class AtWire(Court):
 
     def requested(self, verb: str) -> None:
         now = self._world.seconds()
+        if verb not in ("place", "replace", "cancel"):  # these leave with their order
+            self._world.note("asks", verb)
         self._requests.append(now)
         while self._requests[0] <= now - 60:
             self._requests.popleft()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from src.model.errors import ConfigError
-from src.simulation import plan
+from src.simulation import debugger, plan
 from src.simulation.kept import Kept
-from src.simulation.report import Outcome
-from src.simulation.run import Result
+from src.simulation.plan import Schedule
+from src.simulation.report import Outcome, shortened
+from src.simulation.run import EVENTS, Result
 from src.simulation.run import simulate as live
+from src.simulation.shrink import shrink
 from src.simulation.sweep import sweep
 
 _TELL_SEC = 10.0
@@ -29,16 +32,19 @@ class _Progress:
         self._known = known
         self.began = self._said = clock()
 
-    def __call__(self, outcome: Outcome) -> None:
-        now = self._clock()
-        if now - self._said >= _TELL_SEC:
+    def lived(self, outcome: Outcome) -> None:
+        speed = (outcome.hours - self._known) / max(self._clock() - self.began, 1e-9)
+        self._say(
+            f"{outcome.seeds} of {self._seeds} seeds, {outcome.hours:.1f} simulated hours, {speed:.3f} per second"
+        )
+
+    def shortening(self, left: int, best: Schedule) -> None:
+        self._say(f"shortening the schedule: {len(best.faults)} faults; {left} trials left at most")
+
+    def _say(self, text: str) -> None:
+        if (now := self._clock()) - self._said >= _TELL_SEC:
             self._said = now
-            speed = (outcome.hours - self._known) / (now - self.began)
-            print(
-                f"{outcome.seeds} of {self._seeds} seeds, {outcome.hours:.1f} simulated hours, {speed:.3f} per second",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(text, file=sys.stderr, flush=True)
 
 
 def simulate(
@@ -50,42 +56,76 @@ def simulate(
     faults: Path | None,
     figures: Path | None,
     resume: Path | None,
+    events: int | None,
     debug: bool,
+    say: Callable[[str], None],
     clock: Callable[[], float],
-) -> tuple[Iterable[str], bool]:
-    """Return the report and whether no invariant was broken. *clock* gives seconds. Raises ``ConfigError``."""
-    if seeds < 1 or jobs < 1:
-        raise ConfigError("--seeds" if seeds < 1 else "--jobs", "found less than 1; allowed is 1 or more.")
-    if debug and jobs > 1:
-        raise ConfigError("--debug", "goes with one process only; leave --jobs away.")
+) -> bool:
+    """*say* the report, the digest at its end; return whether no invariant was broken.
+
+    *clock* gives seconds. Raises ``ConfigError``.
+    """
+    _check(seeds=seeds, jobs=jobs, events=events, debug=debug)
     if resume is not None and (debug or faults is not None):
         raise ConfigError("--resume", "goes with seeds only; leave --faults and --debug away.")
-    if figures is not None and not figures.absolute().parent.is_dir():
-        raise ConfigError("--json", f"the folder {figures.absolute().parent} does not exist.")
+    if figures is not None:
+        _check_writable(figures)
     schedule = plan.read(faults) if faults is not None else None
     kept = None if resume is None else Kept(resume, seed=seed, seconds=seconds)
     known = kept.results if kept else []
     progress = _Progress(1 if schedule else seeds, clock, sum(result.simulated for result in known) / 3600)
+    run = partial(live, events=events or EVENTS)
+    if debug:
+        debugger.use()
+        run = partial(run, caught=breakpoint)
     outcome = sweep(
         seed,
         seconds,
         seeds=seeds,
         jobs=jobs,
         schedule=schedule,
-        run=partial(live, caught=breakpoint) if debug else live,
-        shorten=not debug,
-        tell=progress,
+        run=run,
+        tell=progress.lived,
         known=known,
         keep=_keeping(kept, clock),
     )
+    for line in outcome.lines():
+        say(line)
     if figures is not None:
         earlier = kept.took if kept else 0.0
         told = outcome.figures(wall_sec=earlier + clock() - progress.began, jobs=jobs)
-        try:
-            figures.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
-        except OSError as error:
-            raise ConfigError("--json", f"{figures} cannot be written ({error.strerror}).") from None
-    return outcome.lines(), outcome.failed is None
+        _write(figures, told)
+    if outcome.failed is not None and not debug:
+        for line in shortened(outcome.failed, shrink(outcome.failed, run, tell=progress.shortening)):
+            say(line)
+    say(outcome.digest)
+    return outcome.failed is None
+
+
+def _check(*, seeds: int, jobs: int, events: int | None, debug: bool) -> None:
+    for name, number in (("--seeds", seeds), ("--jobs", jobs), ("--events", events)):
+        if number is not None and number < 1:
+            raise ConfigError(name, f"found {number}; allowed is 1 or more.")
+    if debug and jobs > 1:
+        raise ConfigError("--debug", "goes with one process only; leave --jobs away.")
+
+
+def _check_writable(figures: Path) -> None:
+    """Refuse before hours are spent what could not be written after them."""
+    folder = figures.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError("--json", f"the folder {folder} does not exist.")
+    if figures.is_dir():
+        raise ConfigError("--json", f"{figures} is a folder; allowed is a file.")
+    if not os.access(figures if figures.exists() else folder, os.W_OK):
+        raise ConfigError("--json", f"{figures} cannot be written.")
+
+
+def _write(figures: Path, told: dict[str, object]) -> None:
+    try:
+        figures.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
+    except OSError as error:
+        raise ConfigError("--json", f"{figures} cannot be written ({error.strerror}).") from None
 
 
 def _keeping(kept: Kept | None, clock: Callable[[], float]) -> Callable[[Result], None]:

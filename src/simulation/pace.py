@@ -52,8 +52,7 @@ class Pace(Closer):
         desk = self._house.desk if self._house is not None else None
         if desk is None or isinstance(action, Cancel) or is_canary(action.order_id):
             return
-        order = desk.markets[action.market].blotter.working.get(action.order_id)
-        if order is not None and order.since <= self._stood:
+        if desk.markets[action.market].blotter.decided(action.order_id) <= self._stood:
             self.violate("I19", f"{action.order_id} leaves although the loop stood still since it was decided")
         for side in Side:
             self._judge_throttle(action, side)

@@ -262,6 +262,9 @@ def read(path: Path) -> Schedule:
     for number, fault in enumerate(schedule.faults):
         if sentence := _unlike_its_row(fault):
             raise ConfigError("--faults", f"{path}: faults[{number}].{sentence}")
+        if fault.time > schedule.seconds:
+            end = f"up to {schedule.seconds:g}, the world's seconds"
+            raise ConfigError("--faults", f"{path}: faults[{number}].time: found {fault.time:g}; allowed is {end}.")
     return schedule
 
 

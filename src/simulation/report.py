@@ -20,7 +20,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 class Outcome(msgspec.Struct):
-    """What came of a sweep; *failed* is the first result with a violation, *shrunk* a shorter schedule that has it."""
+    """What came of a sweep; *first* is its first seed's schedule, *failed* the first result with a violation."""
 
     seeds: int = 0
     hours: float = 0.0
@@ -31,11 +31,12 @@ class Outcome(msgspec.Struct):
     uptimes: list[float] = msgspec.field(default_factory=list)
     digests: list[str] = msgspec.field(default_factory=list)
     hits: Counter[str] = msgspec.field(default_factory=Counter)
+    first: Schedule | None = None
     failed: Result | None = None
-    shrunk: Schedule | None = None
 
     def add(self, result: Result) -> None:
         """Count one seed."""
+        self.first = self.first or result.schedule
         self.seeds += 1
         self.hours += result.simulated / 3600
         self.runs += result.runs
@@ -54,7 +55,7 @@ class Outcome(msgspec.Struct):
         return hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
 
     def lines(self) -> Iterator[str]:
-        """Yield the report, the digest at its end."""
+        """Yield the report: what was lived through, and what was violated."""
         missed = [row for row in ROWS if not self.hits[row]]
         yield (
             f"{self.seeds} seed(s), {self.hours:.3f} simulated hours, {self.runs} runs of the bot, {self.orders} "
@@ -66,14 +67,15 @@ class Outcome(msgspec.Struct):
         if self.failed is None:
             yield "violations: 0"
         else:
-            yield from _failure(self.failed, self.shrunk)
-        yield self.digest
+            yield from _failure(self.failed)
 
     def figures(self, *, wall_sec: float, jobs: int) -> dict[str, Any]:
         """Return the sweep in numbers; *jobs* processes took *wall_sec* seconds."""
         return {
             "commit": commit(),
+            "first_seed": self.first.seed if self.first else 0,
             "seeds": self.seeds,
+            "hours_of_faults": self.first.seconds / 3600 if self.first else 0.0,  # in each
             "simulated_hours": round(self.hours, 4),
             "runs": self.runs,
             "orders": self.orders,
@@ -94,17 +96,16 @@ class Outcome(msgspec.Struct):
 
 def commit() -> str:
     """Return the short name of the commit that is checked out, with a plus when program or tests differ from it."""
-    return _named("HEAD", "src", "tests")
+    name = _git("rev-parse", "--short=10", "HEAD")
+    return f"{name}{'+' if _git('status', '--porcelain', '--', 'src', 'tests') else ''}" if name else "unknown"
 
 
 def program() -> str:
-    """Return the short name of the program that is checked out, the same at every commit that leaves it as it is."""
-    return _named("HEAD:src", "src")
-
-
-def _named(what: str, *folders: str) -> str:
-    name = _git("rev-parse", "--short=10", what)
-    return f"{name}{'+' if _git('status', '--porcelain', '--', *folders) else ''}" if name else "unknown"
+    """Return a short name of the program as it stands, whatever is committed of it."""
+    digest = hashlib.sha256()
+    for path in sorted((_ROOT / "src").rglob("*.py")):
+        digest.update(b"%s\0%s\0" % (path.relative_to(_ROOT).as_posix().encode(), path.read_bytes()))
+    return digest.hexdigest()[:10]
 
 
 def _git(*arguments: str) -> str:
@@ -116,7 +117,13 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _failure(failed: Result, shrunk: Schedule | None) -> Iterator[str]:
+def shortened(failed: Result, schedule: Schedule) -> Iterator[str]:
+    """Yield what is said of *schedule*, which has fewer faults than that of *failed*."""
+    yield f"{len(schedule.faults)} of {len(failed.schedule.faults)} faults are enough (run it with --faults FILE):"
+    yield encode(schedule).decode()
+
+
+def _failure(failed: Result) -> Iterator[str]:
     schedule = failed.schedule
     yield f"VIOLATION in seed {schedule.seed}"
     yield f"commit {commit()}, configuration {failed.config}, world {digest_of(schedule)}"
@@ -127,6 +134,3 @@ def _failure(failed: Result, shrunk: Schedule | None) -> Iterator[str]:
     yield "last events before the first of them:"
     for line in failed.last_events:
         yield f"  {line}"
-    if shrunk is not None:
-        yield f"{len(shrunk.faults)} of {len(schedule.faults)} faults are enough (run it with --faults FILE):"
-        yield encode(shrunk).decode()

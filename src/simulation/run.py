@@ -23,6 +23,7 @@ from src.simulation.world import ACCOUNT, SEC
 
 HEALED_WITHIN = 150.0  # L1: a closed rate limit (60 s), a reconnect wait (30 s) and the halt's restart
 CALM_SEC = 20.0  # of the last phase over which the uptime is taken
+EVENTS = 50  # remembered for the report of a failure
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -200,17 +201,20 @@ def simulate(
     schedule: Schedule,
     kind: Callable[[Schedule, VirtualLoop], Simulation] = Simulation,
     *,
+    events: int = EVENTS,
     caught: Callable[[], None] = lambda: None,
 ) -> Result:
     """Live *schedule* and return what came of it; the same schedule gives the same result, everywhere.
 
-    *caught* is called at the moment of each violation, while everything still stands as it was.
+    The last *events* are remembered. *caught* is called at the moment of each violation, while everything still stands
+    as it was.
     """
 
     async def go() -> Result:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         simulation = kind(schedule, loop)
+        simulation.world.remember(events)
         simulation.truth.caught = caught
         with quiet(lambda text: simulation.world.note("log", text)):
             return await simulation.go()

@@ -12,10 +12,16 @@ from src.simulation.run import Result, simulate
 MOST_TRIALS = 80  # runs spent on shortening a schedule
 
 Run = Callable[[Schedule], Result]
+Tell = Callable[[int, Schedule], None]
 
 
-def shrink(failed: Result, run: Run = simulate, *, trials: int = MOST_TRIALS) -> Schedule:
-    """Return a schedule with fewer faults that still breaks the same invariant."""
+def shrink(
+    failed: Result, run: Run = simulate, *, trials: int = MOST_TRIALS, tell: Tell = lambda left, best: None
+) -> Schedule:
+    """Return a schedule with fewer faults that still breaks the same invariant.
+
+    *tell* hears before each trial how many are left, and of the shortest schedule so far.
+    """
     first = failed.violations[0]
 
     def fails(candidate: Schedule) -> bool:
@@ -29,6 +35,7 @@ def shrink(failed: Result, run: Run = simulate, *, trials: int = MOST_TRIALS) ->
     while trials > 0 and best.faults:
         shorter = None
         for piece in _pieces(best.faults, size):
+            tell(trials, best)
             trials -= 1
             candidate = best.without(piece)
             if fails(candidate):

@@ -30,7 +30,6 @@ DEPOSIT = Decimal(10_000)
 SEC = 1_000_000_000
 STEP_SEC = 0.1  # between two looks at the floor; what travels arrives at its own time
 STRANGER = "xmmghost"  # an order in our name that no run of ours sent
-_TRACE = 50
 
 
 class Cuttable(Protocol):
@@ -163,7 +162,7 @@ class World:
         self.floor = Floor(self.exchange, crowds)
         self.hits: Counter[str] = Counter()
         self.active: dict[str, list[Fault]] = {}
-        self.trace: deque[tuple[int, str, tuple[Any, ...]]] = deque(maxlen=_TRACE)
+        self._trace: deque[tuple[int, str, tuple[Any, ...]]] = deque(maxlen=50)
         self.clock_offset = 0.0  # ours minus the venue's, seconds, of the next run
         self.lied_until = 0  # ns: so long the bot may believe in a timer that was acknowledged and not armed
         self.ghost_sweep = 0  # ns: when a mass-cancel of a run that is over has landed
@@ -325,11 +324,15 @@ class World:
 
     def note(self, what: str, *details: Any) -> None:
         """Keep what happens for the report of a failure."""
-        self.trace.append((self.loop.now() - self.start, what, details))
+        self._trace.append((self.loop.now() - self.start, what, details))
+
+    def remember(self, events: int) -> None:
+        """Keep the last so many events from now on."""
+        self._trace = deque(self._trace, maxlen=events)
 
     def last_events(self) -> list[str]:
         """Return what happened last, as text."""
-        return [f"{at / SEC:10.3f}  {what} {' '.join(map(str, details))}".rstrip() for at, what, details in self.trace]
+        return [f"{at / SEC:10.3f}  {what} {' '.join(map(str, details))}".rstrip() for at, what, details in self._trace]
 
     def touch(self, market: str, side: Side) -> int | None:
         """Return the displayed best price of *side*."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from src.simulation import front
@@ -18,10 +19,11 @@ def simulate(
     faults: Path | None,
     figures: Path | None,
     resume: Path | None,
+    events: int | None,
     debug: bool,
 ) -> int:
     """Live seeds of faults; done only when no invariant was broken."""
-    lines, fine = front.simulate(
+    fine = front.simulate(
         seed=seed,
         seconds=hours * 3600,
         seeds=seeds,
@@ -29,8 +31,9 @@ def simulate(
         faults=faults,
         figures=figures,
         resume=resume,
+        events=events,
         debug=debug,
+        say=partial(print, flush=True),
         clock=time.monotonic,
     )
-    print(*lines, sep="\n")
     return DONE if fine else FAILED

@@ -566,6 +566,8 @@ def test_the_last_gate_counts_the_room_anew():
     assert "" == market.overrun(bid, Budget(10, 10, 10, 10))
     assert "no room any more: 10 lots BUY against 9" == market.overrun(bid, Budget(9, 10, 10, 10))
     assert "no room any more: 10 lots SELL against 9" == market.overrun(ask, Budget(10, 9, 10, 10))
+    assert "" == market.overrun(bid, Budget(10, 10, 10, 0))  # it is the last that may be, and counted already
+    assert "no room any more: 2 open orders too many" == market.overrun(bid, Budget(10, 10, 10, -2))
     assert "halted" == market.overrun(bid, room(market, closed="halted"))
     # Decided while all was well; reducing since: the venue must not be left to tell whether it opens a position.
     assert "reducing only" == market.overrun(bid, Budget(10, 10, 10, 10, reduce_only=True))

@@ -162,3 +162,10 @@ def test_the_default_of_each_knob_is_allowed_and_a_world_keeps_its_name(tmp_path
     assert read(plan(tmp_path, '{"seed": 1, "seconds": 9, "knobs": {}}')).knobs == Knobs()
     assert msgspec.convert(msgspec.to_builtins(Knobs()), Knobs) == Knobs()
     assert digest_of(draw(7, 36)) == "d64828213ca54666"
+
+
+def test_a_fault_after_the_end_of_its_world_is_refused(tmp_path: Path):
+    """It would never strike, and the sweep would say that nothing was violated."""
+    sentence = "faults[1].time: found 9.5; allowed is up to 9, the world's seconds."
+    assert refused(tmp_path, with_fault(time=9.5)) == sentence
+    assert len(read(plan(tmp_path, with_fault(time=9))).faults) == 2

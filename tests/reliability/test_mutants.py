@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from src.simulation.truth import JUDGED
 from tests.reliability.hunt import Hunt
 from tests.reliability.mutants import PATCHES, Broken, Mutant, apply, figures, mutants, read, told, try_one
 from tests.reliability.results import ROOT
@@ -22,6 +23,11 @@ def test_there_are_enough_deliberate_defects():
     assert len(ALL) >= 40
     assert len({mutant.what for mutant in ALL}) == len(ALL)
     assert sum(bool(mutant.redundant) for mutant in ALL) * 4 <= len(ALL)
+
+
+def test_every_invariant_has_a_defect_that_it_notices():
+    """A judge that no defect can reach would never accuse anybody."""
+    assert {name for mutant in ALL if not mutant.redundant for name in mutant.invariants} == set(JUDGED)
 
 
 @pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.name)

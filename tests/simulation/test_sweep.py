@@ -270,7 +270,7 @@ def test_what_another_process_lives_takes_the_same_options():
 @pytest.mark.parametrize("typed", ["q\n", ""])
 def test_leaving_the_debugger_ends_the_simulation_with_one_sentence(typed: str):
     """By its command or at the end of the input: exit code 1 and no traceback."""
-    program = "from src.simulation import debugger; debugger.use()\\nbreakpoint()\\nprint('went on')"
+    program = "from src.simulation import debugger; debugger.use()\nbreakpoint()\nprint('went on')"
     command = [sys.executable, "-B", "-c", program]
     done = subprocess.run(command, input=typed, capture_output=True, text=True, check=False)
     assert done.returncode == 1

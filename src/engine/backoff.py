@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from src.engine.blotter import POST_ONLY_FAILED
-from src.model.actions import Side
+from src.model.actions import OrderState, Side, WorkingOrder
 from src.model.facts import Answer, OrderUpdate, Outcome, VenueState, Verb
 
 # From the first refusal in a row to the most, doubling (ns).
 FIRST = 1_000_000_000
 MOST = 30_000_000_000
 TOO_MANY = "429"  # code of an answer: more requests than the venue, or our own budget, allows
+# What would have crossed comes back further away; where an edit lost its order, a fresh one is the cure.
+_CURED = (POST_ONLY_FAILED, "PREV_ORDER_NOT_FOUND", "PREV_ORDER_TRIGGERED", "PREV_ORDER_CONFLICT")
+_SILENT = ("", "UNKNOWN", "ORDER_REPLACED")
 EDIT_NOT_FOUND = "1142"  # Extended: the order to be edited has ended meanwhile
 
 
@@ -23,14 +26,17 @@ class Backoff:
         self._until = dict.fromkeys(Side, 0)
         self._why = dict.fromkeys(Side, "")
 
-    def update(self, fact: OrderUpdate, *, known: bool) -> None:
-        """Hear what became of an order; a rejected one counts once, while it is *known* as working."""
+    def update(self, fact: OrderUpdate, standing: WorkingOrder | None) -> None:
+        """Hear what became of an order that was *standing*: one that the venue rejects, or cancels unasked with
+        a reason, counts once.
+        """
         if fact.state is VenueState.OPEN:
             self._refusals[fact.side] = 0
             return
-        # What would have crossed comes back further away; where an edit lost its order, a fresh one is the cure.
-        at_once = fact.reason == POST_ONLY_FAILED or fact.reason.startswith("PREV_ORDER")
-        if fact.state is VenueState.REJECTED and known and not at_once:
+        if standing is None or fact.reason in _CURED:
+            return
+        unasked = fact.state is VenueState.CANCELLED and standing.state is not OrderState.PENDING_CANCEL
+        if fact.state is VenueState.REJECTED or (unasked and fact.reason not in _SILENT):
             self._refused(fact.side, fact.time, fact.reason)
 
     def answer(self, fact: Answer, side: Side) -> None:

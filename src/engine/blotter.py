@@ -180,6 +180,11 @@ class Blotter:
         """Return whether the trade *trade_id* is in our books."""
         return trade_id in self._trades
 
+    def lacks_fills(self, order_id: str) -> bool:
+        """Return whether an order has ended while the venue claims more of it filled than we have counted."""
+        record = self._open.get(order_id)
+        return record is not None and record.order.state.terminal
+
     @property
     def unsettled(self) -> int:
         """How many orders have not ended, or have ended with fills missing."""
@@ -235,6 +240,9 @@ class Blotter:
         elif isinstance(fact, OpenOrders):
             self._compare(fact)
         elif (record := self._find(fact.order_id)) is not None:
+            if record.order.state.terminal:
+                # It has ended, and what it claims beyond our fills is nowhere: an edit that kept the old order's count.
+                record.order = msgspec.structs.replace(record.order, reported=record.order.filled)
             self._move(record, Event.GONE, fact.time)
 
     def fill(self, fact: Fill) -> FillResult:
@@ -287,13 +295,18 @@ class Blotter:
         if record is None:
             self.adopt(fact)
             return
-        record.reported = max(record.reported, fact.filled)
+        self._reported(record, record.order.size if fact.state is VenueState.FILLED else fact.filled)
         self._identify(record, fact.venue_id)
         changed = self._move(record, Event(fact.state), fact.time)
         if fact.state is VenueState.OPEN:
             self._seen_open(record, pictured, fact.time)
         elif fact.state in _FAILED:
             self._failed(record, fact, first=changed)
+
+    def _reported(self, record: Record, filled: int) -> None:
+        """Note that the venue claims *filled* lots; all of them when it says FILLED, with a number or without."""
+        if filled > record.order.reported:
+            record.order = msgspec.structs.replace(record.order, reported=filled)
 
     def _seen_open(self, record: Record, pictured: int, now: int) -> None:
         order = record.order
@@ -322,6 +335,7 @@ class Blotter:
         state = TABLE[OrderState.PENDING, Event(fact.state)]
         if state.terminal or not fact.order_id:
             return  # nothing is open, or nothing could be done about it (no id to cancel by)
+        filled = max(fact.filled, self._orphans.pop(fact.venue_id, 0))
         order = WorkingOrder(
             order_id=fact.order_id,
             side=fact.side,
@@ -329,7 +343,8 @@ class Blotter:
             size=fact.size,
             level=level,
             state=state,
-            filled=max(fact.filled, self._orphans.pop(fact.venue_id, 0)),
+            filled=filled,
+            reported=filled,
             expires=fact.expires,
             since=fact.time,
         )

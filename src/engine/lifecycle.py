@@ -136,13 +136,12 @@ FOR_THE_CANCELLED: Final = {
 class Record:
     """An order and what only the blotter needs to know about it."""
 
-    __slots__ = ("behind_since", "came_from", "counted_until", "decided", "ended", "order", "replaces", "reported")
+    __slots__ = ("behind_since", "came_from", "counted_until", "decided", "ended", "order", "replaces")
 
     def __init__(self, order: WorkingOrder, *, decided: int = 0, replaces: str = "", counted_until: int = -1) -> None:
         self.order = order
         self.came_from = order.state  # the state beneath PENDING_CANCEL
-        self.reported = order.filled  # the most that the venue has claimed to be filled
-        self.behind_since: int | None = None  # since when *reported* exceeds the fills applied
+        self.behind_since: int | None = None  # since when more is reported than fills have been applied
         self.decided = decided
         self.ended = False  # the venue has told of its end, or all of it has traded
         self.replaces = replaces
@@ -151,7 +150,7 @@ class Record:
     @property
     def missing(self) -> int:
         """Lots the venue claims to be filled whose fills have not come."""
-        return max(0, self.reported - self.order.filled)
+        return max(0, self.order.reported - self.order.filled)
 
     @property
     def shown(self) -> bool:

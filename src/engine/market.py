@@ -54,6 +54,7 @@ SEC = 1_000_000_000
 QUIET = 3 * SEC
 HOUR_SEC = 3600  # from one funding payment to the next; the time of the next is read up to a minute after the last
 PAYMENTS_KNOWN = 5_000  # hourly payments: more than half a year
+_LIQUIDATED = ("ACCOUNT_LIQUIDATION", "NEGATIVE_EQUITY")  # why the venue ends orders of an account it takes over
 PAYMENT_SHARE = Decimal("0.01")  # by which a payment may differ from what its own record makes of it
 
 
@@ -230,7 +231,10 @@ class Market:
 
     def _order(self, fact: OrderUpdate) -> None:
         self.orders.rejected += fact.state is VenueState.REJECTED
-        self.backoff.update(fact, known=fact.order_id in self.blotter.working)
+        if fact.reason in _LIQUIDATED:
+            self.alarm = f"{self.market}: the venue ended an order because of {fact.reason}"
+        standing = self.blotter.working.get(fact.order_id)
+        self.backoff.update(fact, standing)
         own = self.blotter.own_levels
         self.blotter.apply(fact)
         self.echoes.hear(own, self.blotter.own_levels, venue_time=fact.venue_time, now=fact.time)
@@ -270,7 +274,8 @@ class Market:
             self.alarm = f"{self.market}: {excess}"
         if result.overfilled:
             self.alarm = f"{self.market}: order {fact.order_id} was filled beyond its size"
-        if fact.kind is not FillKind.TRADE:
+        # An order of ours may have traded with an account that is closed; deleveraged is always the position itself.
+        if fact.kind is FillKind.DELEVERAGE or (fact.kind is not FillKind.TRADE and result.order is None):
             self.alarm = f"{self.market}: the venue closed part of our position ({fact.kind.value})"
 
     def _position(self, fact: Position) -> None:
@@ -357,6 +362,10 @@ class Market:
         """Return the largest absolute position value that could result if one side's open orders all fill."""
         # The desk asks every market at every decision of any, so the exact product of tick and lot is not made anew.
         return self.blotter.farthest_lots(self.ledger.position) * (self.price * self._unit_usd)
+
+    def unexplained(self, order_id: str) -> bool:
+        """Return whether an order has ended and claims fills that are in no position, neither ours nor the venue's."""
+        return self.blotter.lacks_fills(order_id) and self.venue_position == self.position
 
     def doubts(self, now: int) -> list[str]:
         """Return the order ids the venue has to be asked about."""
@@ -490,9 +499,8 @@ class Market:
             return "no longer intended"
         if isinstance(action, Replace):
             edited = self.blotter.working.get(action.replaces)
-            if (
-                edited is None or edited.filled
-            ):  # the venue does not say whether its new size were the total or the rest
+            # The venue does not say whether its new size were the total or the rest.
+            if edited is None or edited.traded:
                 return "the order to be edited has traded or ended"
         return self.blocked(now)
 

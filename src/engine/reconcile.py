@@ -183,7 +183,7 @@ def _changed(
     cancels: list[WorkingOrder] = []
     replacements: list[tuple[WorkingOrder, Quote]] = []
     for order, quote, editable in changes:
-        if quote is None or not editable or order.filled:
+        if quote is None or not editable or order.traded:
             # A partly filled order is not edited: the venue does not say whether its new size is the total or the rest.
             cancels.append(order)
         elif gate.crosses(quote):

@@ -67,7 +67,8 @@ class Missing(msgspec.Struct, frozen=True):
 
 
 class WorkingOrder(msgspec.Struct, frozen=True):
-    """One of our orders as the blotter knows it. *size* is the original size; *filled* counts applied fills only.
+    """One of our orders as the blotter knows it. *size* is the original size; *filled* counts applied fills only,
+    *reported* is the most the venue has claimed to be filled.
 
     *expires* is the venue-side expiry. *venue_id* is the venue's own id as text (ids exceed 2**53), empty until known.
     """
@@ -82,10 +83,16 @@ class WorkingOrder(msgspec.Struct, frozen=True):
     expires: int
     since: int  # when it entered the present state
     venue_id: str = ""
+    reported: int = 0
 
     @property
     def remaining(self) -> int:
         return self.size - self.filled
+
+    @property
+    def traded(self) -> bool:
+        """Whether some of it has traded, as we have counted or only been told."""
+        return self.filled > 0 or self.reported > 0
 
 
 class Place(msgspec.Struct, frozen=True, tag=True):

@@ -238,7 +238,9 @@ class Answer(Fact, frozen=True, kw_only=True):
 
 
 class OrderAbsent(Fact, frozen=True, kw_only=True):
-    """We asked long and often enough: the venue does not have this order and never showed it."""
+    """We asked long and often enough: the venue does not have this order and never showed it; or it has ended, and the
+    fills it claims beyond ours are in no list and in no position.
+    """
 
     order_id: str
 

@@ -14,7 +14,7 @@ from src.engine.market import SEC, Market
 from src.engine.watchdog import Watchdog
 from src.model.actions import Action, Cancel, Decision
 from src.model.errors import Disconnected, Rejected, Throttled, Unanswered
-from src.model.facts import AnyFact, BookDelta, BookSnapshot, OrderAbsent, Stream
+from src.model.facts import AnyFact, BookDelta, BookSnapshot, OrderAbsent, Stream, VenueState
 from src.records.journal import Journal
 from src.runtime.clock import Clock
 from src.runtime.continuity import Continuity
@@ -210,7 +210,7 @@ class Trader:
             await self._rate.take(Priority.QUERY, self._asking)
             update = await self._venue.find_order(name, order_id)
             fills = []
-            if update is not None and update.filled:
+            if update is not None and (update.filled or update.state is VenueState.FILLED):
                 await self._rate.take(Priority.QUERY, self._asking)
                 # Not from the start of the run on: after days that would be hundreds of pages for one order.
                 since = max(self._since, self.market.blotter.decided(order_id) - OVERLAP)
@@ -220,12 +220,13 @@ class Trader:
             log.warning("order not settled yet", market=name, order_id=order_id, reason=str(error))
             return
         if update is not None:
-            self._asked.pop(order_id, None)
             self.hear(update)
             # After the order: fills name it by the venue's id only, which we may have learned just now.
             for fill in fills:
                 self.hear(fill)
-            return
+            if not self.market.unexplained(order_id):
+                self._asked.pop(order_id, None)
+                return
         now = self._clock.now()
         first, clean = self._asked.get(order_id, (now, 0))
         self._asked[order_id] = (first, clean + 1)

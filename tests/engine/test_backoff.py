@@ -6,11 +6,15 @@ import pytest
 
 from src.engine.backoff import FIRST, MOST, Backoff
 from src.engine.market import SEC
-from src.model.actions import Place, Side
+from src.model.actions import OrderState, Place, Side, WorkingOrder
 from src.model.facts import Outcome, VenueState, Verb
 from tests.engine.builders import NAME, START, answer, update
 
 ORDER = Place(NAME, "xmmt-BTC-USD-1", Side.BUY, 60_000, 10, 0, True, False, 0)
+
+
+def standing(state: OrderState = OrderState.LIVE) -> WorkingOrder:
+    return WorkingOrder(ORDER.order_id, ORDER.side, ORDER.price, ORDER.size, 0, state, 0, 0, START)
 
 
 def refuse(backoff: Backoff, now: int, verb: Verb = Verb.PLACE, code: str = "1140") -> None:
@@ -40,7 +44,7 @@ def test_an_order_in_the_book_ends_the_row_and_not_the_wait():
     backoff = Backoff()
     for _ in range(3):
         refuse(backoff, START)
-    backoff.update(update(ORDER, VenueState.OPEN, START), known=True)
+    backoff.update(update(ORDER, VenueState.OPEN, START), standing())
     assert waits(backoff, START) == 4
 
     refuse(backoff, START + 10 * SEC)
@@ -90,21 +94,29 @@ def test_nothing_else_that_is_answered_makes_a_side_wait(verb: Verb, outcome: Ou
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "known", "wait"),
+    ("state", "reason", "before", "wait"),
     [
-        (VenueState.REJECTED, "UNKNOWN_MARKET", True, 1),
-        (VenueState.REJECTED, "", True, 1),
-        (VenueState.REJECTED, "UNKNOWN_MARKET", False, 0),  # told a second time
-        (VenueState.REJECTED, "POST_ONLY_FAILED", True, 0),
-        (VenueState.REJECTED, "PREV_ORDER_NOT_FOUND", True, 0),
-        (VenueState.CANCELLED, "UNKNOWN_MARKET", True, 0),
-        (VenueState.FILLED, "", True, 0),
+        (VenueState.REJECTED, "UNKNOWN_MARKET", OrderState.PENDING, 1),
+        (VenueState.REJECTED, "", OrderState.PENDING, 1),
+        (VenueState.REJECTED, "UNKNOWN_MARKET", None, 0),  # told a second time
+        (VenueState.REJECTED, "POST_ONLY_FAILED", OrderState.PENDING, 0),
+        (VenueState.REJECTED, "PREV_ORDER_NOT_FOUND", OrderState.PENDING, 0),
+        (VenueState.CANCELLED, "NOT_ENOUGH_FUNDS", OrderState.LIVE, 1),
+        (VenueState.CANCELLED, "TRADING_OFF_MODE", OrderState.PENDING, 1),
+        (VenueState.CANCELLED, "NOT_ENOUGH_FUNDS", None, 0),
+        (VenueState.CANCELLED, "NOT_ENOUGH_FUNDS", OrderState.PENDING_CANCEL, 0),  # as we wanted it
+        (VenueState.CANCELLED, "", OrderState.LIVE, 0),  # by hand, or by the dead-man timer
+        (VenueState.CANCELLED, "UNKNOWN", OrderState.LIVE, 0),
+        (VenueState.CANCELLED, "ORDER_REPLACED", OrderState.LIVE, 0),
+        (VenueState.CANCELLED, "POST_ONLY_FAILED", OrderState.PENDING, 0),
+        (VenueState.CANCELLED, "PREV_ORDER_CONFLICT", OrderState.PENDING, 0),
+        (VenueState.FILLED, "", OrderState.LIVE, 0),
     ],
 )
-def test_a_rejection_by_the_engine_counts_once_and_only_where_another_try_would_end_alike(
-    state: VenueState, reason: str, known: bool, wait: int
+def test_an_end_by_the_engine_counts_once_and_only_where_another_try_would_end_alike(
+    state: VenueState, reason: str, before: OrderState | None, wait: int
 ):
     """What would have crossed comes back a tick away, what lost its order comes fresh: both at once."""
     backoff = Backoff()
-    backoff.update(update(ORDER, state, START, reason=reason), known=known)
+    backoff.update(update(ORDER, state, START, reason=reason), standing(before) if before else None)
     assert waits(backoff, START) == wait

@@ -262,7 +262,8 @@ def test_what_the_venue_has_ended_stays_ended_whatever_the_answer_was(last, answ
     ended = book.state_of(order_id)
     book.apply(picture(order_id, time=9))
     assert ended is not None and ended.terminal
-    assert (book.state_of(order_id), book.open_lots(Side.BUY)) == (ended, 0)
+    to_come = 10 if last is VenueState.FILLED else 0
+    assert (book.state_of(order_id), book.open_lots(Side.BUY)) == (ended, to_come)
 
 
 def test_an_answer_that_comes_after_the_end_opens_nothing_again():
@@ -673,6 +674,7 @@ def test_an_adopted_order_is_as_the_venue_shows_it():
         expires=10**15,
         since=8,
         venue_id="v9",
+        reported=4,
     )
     result = book.fill(trade("after", "", 6, venue_id="v9", venue_time=9))
     assert result.order is not None and result.order.order_id == "xmmold-1"

@@ -45,6 +45,8 @@ from tests.engine.builders import (
     warm,
 )
 
+ELSE = Place(NAME, "by-hand", Side.BUY, 59_000, 10, 0, True, False, 0)  # an order of another hand
+
 
 def room(market: Market, closed: str = "", reduce_only: bool = False) -> Budget:
     return budget(
@@ -107,10 +109,15 @@ def test_deciding_twice_sends_nothing_twice():
         (lambda m, t: m.apply(delta(t, [(59_990, 5, 7)], [])), "book not trusted"),
         (lambda m, t: m.apply(MarkPrice(time=t, market=NAME, price=0.0)), "mark price"),
         (lambda m, t: m.apply(fill(Side.BUY, 1, 1, t, trade_id="adl", kind=FillKind.DELEVERAGE)), "deleverage"),
+        (lambda m, t: m.apply(fill(Side.BUY, 1, 1, t, trade_id="liq", kind=FillKind.LIQUIDATION)), "liquidation"),
+        (lambda m, t: m.apply(update(ELSE, VenueState.CANCELLED, t, reason="ACCOUNT_LIQUIDATION")), "LIQUIDATION"),
+        (lambda m, t: m.apply(update(ELSE, VenueState.CANCELLED, t, reason="NEGATIVE_EQUITY")), "NEGATIVE_EQUITY"),
     ],
 )
 def test_quotes_come_down_when_something_is_not_right(spoil, gate):
-    """A dead stream, a locked book, a gap, no mark, a forced close: both orders are cancelled and the gate is named."""
+    """A dead stream, a locked book, a gap, no mark, a forced close, orders ended by one: both orders are cancelled and
+    the gate is named.
+    """
     market, now = quoting_market()
 
     spoil(market, now)
@@ -119,6 +126,65 @@ def test_quotes_come_down_when_something_is_not_right(spoil, gate):
     assert [Cancel, Cancel] == [type(action) for action in decision.actions]
     assert all(gate in missing.gate for missing in decision.missing)
     assert 2 == len(decision.missing)
+
+
+@pytest.mark.parametrize(
+    ("kind", "halts"), [(FillKind.LIQUIDATION, False), (FillKind.OTHER, False), (FillKind.DELEVERAGE, True)]
+)
+def test_a_fill_of_our_own_order_against_an_account_that_is_closed_is_a_fill(kind: FillKind, halts: bool):
+    """The venue may call the trade a liquidation on both sides of it: only one of them is liquidated."""
+    market, now = quoting_market()
+    bid, _ = market.blotter.working.values()
+    market.apply(fill(Side.BUY, bid.price, bid.size, now, trade_id="1", order_id=bid.order_id, kind=kind))
+    assert market.position == bid.size
+    assert bool(market.alarm) is halts
+
+
+def test_an_order_that_is_only_told_to_be_partly_filled_is_not_edited():
+    """Its picture comes before its fill: it is cancelled, and an edit decided before the picture does not leave."""
+    market, now = quoting_market()
+    bid, _ = market.blotter.working.values()
+    market.apply(snapshot(now + SEC, bid=60_050, ask=60_070))
+    edit = next(action for action in decide(market, now + SEC).actions if action.side is Side.BUY)
+    as_sent = Place(NAME, bid.order_id, Side.BUY, bid.price, bid.size, 0, True, False, 0)
+    market.apply(update(as_sent, VenueState.OPEN, now + SEC, filled=3))
+    assert "the order to be edited has traded or ended" == market.still_wanted(edit, now + SEC)
+
+    market.apply(answer(edit.order_id, Verb.REPLACE, Outcome.WITHHELD, now + SEC))
+    actions = decide(market, now + SEC).actions
+    assert [Cancel(NAME, bid.order_id)] == [action for action in actions if isinstance(action, Cancel)]
+
+
+def test_an_order_that_is_filled_without_a_number_is_filled_whole():
+    """FILLED, zero lots: all ten count as traded until their fill comes."""
+    market, now = quoting_market()
+    bid, _ = market.blotter.working.values()
+    as_sent = Place(NAME, bid.order_id, Side.BUY, bid.price, bid.size, 0, True, False, 0)
+    market.apply(update(as_sent, VenueState.FILLED, now))
+    assert market.blotter.missing_lots(Side.BUY) == market.blotter.open_lots(Side.BUY) == bid.size
+    market.apply(fill(Side.BUY, bid.price, bid.size, now, trade_id="1", order_id=bid.order_id))
+    assert market.blotter.missing_lots(Side.BUY) == market.blotter.open_lots(Side.BUY) == 0
+
+
+def test_fills_that_an_ended_order_claims_and_nobody_has_are_given_up():
+    """Cancelled after 3 lots that are in no list and in no position: they take room until the venue has been asked long
+    enough; what really traded is never given up, for then the positions differ.
+    """
+    market, now = quoting_market()
+    bid, _ = market.blotter.working.values()
+    as_sent = Place(NAME, bid.order_id, Side.BUY, bid.price, bid.size, 0, True, False, 0)
+    market.apply(update(as_sent, VenueState.CANCELLED, now, filled=3))
+    assert market.unexplained(bid.order_id)
+    assert market.blotter.missing_lots(Side.BUY) == 3
+    market.apply(Position(time=now, market=NAME, size=3, open_price_usd=Decimal(60_000)))
+    assert not market.unexplained(bid.order_id)
+
+    market.apply(Position(time=now, market=NAME, size=0, open_price_usd=Decimal(0)))
+    market.apply(OrderAbsent(time=now, market=NAME, order_id=bid.order_id))
+    assert not market.unexplained(bid.order_id)
+    assert market.blotter.missing_lots(Side.BUY) == 0
+    assert market.blotter.state_of(bid.order_id) is OrderState.CANCELLED
+    assert not market.unexplained("nobody's")
 
 
 def test_a_stale_book_takes_the_quotes_down_without_any_new_fact():

@@ -234,6 +234,10 @@ def test_a_minute_has_the_five_parts_and_a_later_look_replaces_it(store):
         ([update(VenueState.CANCELLED), update(VenueState.OPEN)], "cancelled"),
         ([answer(Outcome.UNANSWERED), OrderAbsent(time=START, market="ETH-USD", order_id="xmm1-ETH-USD-1")], "absent"),
         ([OrderAbsent(time=START, market="ETH-USD", order_id="xmm1-ETH-USD-1"), update(VenueState.OPEN)], "live"),
+        (
+            [update(VenueState.CANCELLED), OrderAbsent(time=START, market="ETH-USD", order_id=place().order_id)],
+            "cancelled",
+        ),
         ([update(VenueState.OTHER)], "unknown"),
         ([OpenOrders(time=START, market="ETH-USD", orders=[update(VenueState.OPEN)], asked=START)], "live"),
         ([answer(Outcome.SENT), fill()], "live"),

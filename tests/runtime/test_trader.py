@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from src.engine.market import SEC
@@ -216,6 +217,38 @@ async def test_an_order_in_doubt_for_the_second_time_is_asked_about_from_the_beg
             await s.until(lambda: len(asked) == 1 + CLEAN_ANSWERS, within=3)
             await asyncio.sleep(0.1)
             assert market.blotter.state_of(order.order_id) is OrderState.UNKNOWN
+
+
+@virtual
+async def test_fills_that_are_claimed_and_never_come_are_given_up_like_an_order_that_is_absent(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The venue ends an order, claims 3 lots of it filled, and lists no such trade: asked about for 10 s, then its room
+    is free again; the position was the venue's all the time.
+    """
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            market, order = market_of(house), working(house, BTC, OrderState.LIVE)[0]
+            find = s.venue.find_order
+
+            async def claims(name: str, order_id: str) -> OrderUpdate | None:
+                seen = await find(name, order_id)
+                return msgspec.structs.replace(seen, filled=3) if seen and order_id == order.order_id else seen
+
+            monkeypatch.setattr(s.venue, "find_order", claims)
+            s.exchange.cancel(ACCOUNT, external_id=order.order_id)
+            await s.until(lambda: market.blotter.state_of(order.order_id) is OrderState.CANCELLED, within=3)
+            seen = await claims(BTC, order.order_id)
+            assert seen is not None
+            market.apply(msgspec.structs.replace(seen, time=virtual_now()))
+            assert market.blotter.missing_lots(order.side) == 3
+
+            seconds = await s.until(lambda: market.blotter.missing_lots(order.side) == 0, within=20)
+            assert LONGEST_FLIGHT / SEC < seconds < LONGEST_FLIGHT / SEC + 5
+            assert [entry.order_id for entry in s.journal.entries if isinstance(entry, OrderAbsent)] == [order.order_id]
+            assert market.position == s.position() == 0
 
 
 @virtual

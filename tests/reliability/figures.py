@@ -33,7 +33,9 @@ SECTIONS = (
         "exchange and on the wire, and twice a simulated second by what the bot believes ([when](#what-must-hold)). "
         "`python -m src.bot simulate --seed N --hours H` lives any seed again to the byte.",
         {
+            "first_seed": "first seed",
             "seeds": "seeds",
+            "hours_of_faults": "simulated hours of faults in each (`--hours`)",
             "simulated_hours": "simulated hours",
             "runs": "runs of the bot",
             "orders": "orders",
@@ -71,6 +73,7 @@ SECTIONS = (
             "mutants": "defects tried",
             "counted": "of these counted",
             "caught": "caught",
+            "caught_by_directed": "of these in a world written for the defect, tried before the drawn ones",
             "otherwise": "noticed by another invariant than the patch says",
             "caught_in_the_first_world": "caught in the first world",
             "most_worlds_needed": "most worlds needed",
@@ -101,8 +104,9 @@ SECTIONS = (
             "orders_least": "open orders, at least",
             "calls_failing": "share of calls that fail",
             "sigterm_p99_sec": "told to end until nothing is open, 99th percentile s",
-            "once_p99_sec": "`guard --once` until nothing is open, its own start included, 99th percentile s",
-            "once_from_first_request_p99_sec": "the same from its first request, 99th percentile s",
+            "once_p99_sec": "`guard --once` until nothing is open, the start of its own process included (which is the "
+            "machine's affair, and not judged), 99th percentile s",
+            "once_from_first_request_p99_sec": "the same from its first request (judged), 99th percentile s",
             "timer_max_sec": "frozen until the timer has emptied the book, longest s",
             "noticed_max_sec": "frozen until the guard has noticed, longest s",
             "guard_max_sec": "from there until the guard has emptied the book, longest s",

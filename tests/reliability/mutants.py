@@ -142,6 +142,7 @@ def figures(found: dict[str, Hunt], known: Sequence[Mutant]) -> dict[str, object
         "otherwise": [f"{name} by {caught[name].invariant}{told}" for name, told in others.items() if told],
         "redundant": redundant,
         "survived": [n for n in found if n not in caught and not by_name[n].redundant],
+        "caught_by_directed": sum(hunt.directed for hunt in caught.values()),
         "caught_in_the_first_world": sum(hunt.lived == 1 for hunt in caught.values()),
         "most_worlds_needed": max((hunt.lived for hunt in caught.values()), default=0),
         "rows": [

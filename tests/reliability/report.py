@@ -105,7 +105,13 @@ def _table(section: Section, name: str, told: dict[str, Any]) -> Iterator[str]:
 
 
 def _bugs() -> Iterator[str]:
-    yield from ("", "## Defects that these tools found", "", "Each is tried again with every change.", "")
+    yield from (
+        "",
+        "## Defects found",
+        "",
+        "With these tools, or by reading the code. Each is tried again with every change.",
+        "",
+    )
     yield from ("| what happened | found by | kept away by |", "|---|---|---|")
     for bug in bugs.BUGS:
         yield f"| {bug.what} | {bug.tool} | `{bugs.place(bug)}` |"

@@ -23,7 +23,9 @@ def test_killed_runs_leave_no_order_beyond_the_countdown_and_no_fill_is_lost_or_
 
 
 def test_the_operators_kill_empties_the_venue_in_two_seconds_while_a_fifth_of_all_calls_fail(tmp_path):
-    """200 open orders, once by SIGTERM and once, frozen, by ``guard --once``: empty in 2 s, both end with 0."""
+    """200 open orders, once by SIGTERM and once, frozen, by ``guard --once`` from its first request on: empty in 2 s,
+    both end with 0.
+    """
     took = drills.stop(2, 1, tmp_path)
 
     assert min(took["orders"]) >= drills.MANY
@@ -32,9 +34,10 @@ def test_the_operators_kill_empties_the_venue_in_two_seconds_while_a_fifth_of_al
 
 
 def test_a_frozen_bot_is_emptied_by_the_timer_and_sooner_by_the_guard(tmp_path):
-    """SIGSTOP: within 5 s + 2 s by the venue's timer; with a guard within 2 s of its noticing."""
+    """SIGSTOP: within 5 s + 2 s by the venue's timer; a guard notices within as long, and needs 2 s from there."""
     took = drills.frozen(2, 1, tmp_path)
 
     assert max(took["timer"]) <= drills.COUNTDOWN + drills.GRACE
+    assert max(took["noticed"]) <= drills.SILENCE + drills.GRACE
     assert max(took["guard"]) <= drills.GRACE
     assert len(took["guard"]) == 1

@@ -218,6 +218,32 @@ BUGS = [
         "reading the code",
         "tests/runtime/test_elsewhere.py::test_a_position_in_a_market_that_is_not_traded_refuses_the_start",
     ),
+    Bug(
+        "Orders found between a decision and its write were not counted against the number allowed",
+        "simulation",
+        "tests/engine/test_market.py::test_the_last_gate_counts_the_room_anew",
+    ),
+    Bug(
+        "An order was edited although the venue had told that it was partly filled, when its fill came later",
+        "reading the code",
+        "tests/engine/test_market.py::test_an_order_that_is_only_told_to_be_partly_filled_is_not_edited",
+    ),
+    Bug(
+        "Fills that an ended order claimed and nobody had took room, and were asked for, for ever",
+        "reading the code",
+        "tests/runtime/test_trader.py::test_fills_that_are_claimed_and_never_come_are_given_up_like_an_order_that_is_"
+        "absent",
+    ),
+    Bug(
+        "An order that the venue cancelled for want of funds was placed again at once, 294 times a minute",
+        "reading the code",
+        "tests/engine/test_backoff.py::test_an_end_by_the_engine_counts_once_and_only_where_another_try_would_end_alike",
+    ),
+    Bug(
+        "Our own quote, traded with an account that was being liquidated, halted trading",
+        "reading the code",
+        "tests/engine/test_market.py::test_a_fill_of_our_own_order_against_an_account_that_is_closed_is_a_fill",
+    ),
 ]
 
 

@@ -12,11 +12,12 @@ endif
 
 STAMP := $(VENV)/installed.txt
 LOCK_STAMP := .venv-lock/installed.txt
+AUDIT_STAMP := .venv-audit/installed.txt
 SDK_STAMP := .venv-sdk/installed.txt
 MUTATION_STAMP := .venv-mutation/installed.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test simulate lint bench reliability drills soak mutants mutation format lock schema readme clean
+.PHONY: help env run test simulate lint bench reliability drills soak mutants mutation audit format lock schema readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,5 +95,14 @@ $(LOCK_STAMP): requirements/lock.txt
 	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --require-hashes -r requirements/lock.txt
 	@cp requirements/lock.txt $@
 
+audit: env $(AUDIT_STAMP) ## look for known vulnerabilities in what the bot runs on (says so when nobody can be asked)
+	PATH="$(CURDIR)/$(dir $(AUDIT_STAMP))$(notdir $(BIN)):$$PATH" \
+		$(BIN)/python -m pytest -q -rs tests/security/test_supply.py -k known_vulnerability
+
+$(AUDIT_STAMP): requirements/audit.txt
+	$(PYTHON) -m venv --clear $(dir $@)
+	$(dir $@)$(notdir $(BIN))/python -m pip install --quiet --require-hashes -r requirements/audit.txt
+	@cp requirements/audit.txt $@
+
 clean: ## remove the environments and caches (never data/)
-	rm -rf .venv .venv-lock .venv-mutation .venv-sdk .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-audit .venv-lock .venv-mutation .venv-sdk .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -18,6 +18,7 @@ LOCKS = {
     "test.txt": ["pyproject.toml", "--extra", "test"],
     "bench-sdk.txt": ["benchmarks/sdk.in"],
     "lock.txt": ["--group", "lock"],
+    "audit.txt": ["--group", "audit"],
     "mutation.txt": ["pyproject.toml", "--extra", "test", "--group", "mutation"],
 }
 OPTIONS = [

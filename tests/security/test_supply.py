@@ -113,7 +113,7 @@ def test_t14_the_locked_packages_have_no_known_vulnerability(tmp_path: Path):
     """pip-audit over the lock of the run, where it is installed and its advisory service can be reached."""
     audit = shutil.which("pip-audit") or shutil.which("pip-audit", path=str(Path(sys.executable).parent))
     if audit is None:
-        pytest.skip("pip-audit is not installed (it is no dependency: `pipx install pip-audit`)")
+        pytest.skip("pip-audit is not installed (`make audit` does it)")
     command = [audit, "--require-hashes", "--disable-pip", "--progress-spinner", "off", "--timeout", "10"]
     try:
         done = subprocess.run(

@@ -29,8 +29,9 @@ from src.venues.protocol import Venue
 
 CLOCK_WARNING = 1.5  # seconds; the Date header alone is uncertain by half a second
 CLOCK_LIMIT = 5.0
-BOOKS_TRIES = 5
+BOOKS_TRIES = 12  # for a minute
 LAG = 5 * SEC  # a venue answers from copies; none is taken to be further behind
+HOUR = 3600 * SEC  # from one funding payment to the next
 AT_ONCE = 8  # questions beside each other: the venue is far away, and twenty markets have a hundred of them
 MOST_TIMES_EQUITY = 10  # of all positions together: at more, a price jump of a tenth takes the whole account
 
@@ -157,28 +158,31 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
 async def _books(
     venue: Venue, names: Sequence[str], since: int, clock: Clock, adopted: Sequence[OrderUpdate]
 ) -> tuple[list[Fill], list[FundingPaid], list[Position], Balance, list[OrderUpdate]]:
-    """Return past and present of the account as of one moment; of its open orders, those of *adopted*. They are several
-    answers, so the past is read again after the present: what happened in between could not be told from what the
-    present already holds. And while the present may be older than the past, it is read again, too.
+    """Return past and present of the account as of one moment; of its open orders, those of *adopted*.
+
+    They are several answers, and each may come from a copy that lags: a fill inside the position but not yet in the
+    past would be counted a second time when its row comes, one in the past but not yet inside the position never. So
+    the past is read again after the present, and when anything may have happened in the last moments, all of it is,
+    until nothing has changed for longer than any copy lags.
     """
     ours = {order.venue_id for order in adopted}
     shown: list[OrderUpdate] = []
-    tries, last_news = 0, clock.now()
+    before: object = None
     past, paid = await _past(venue, names, since)
-    while tries < BOOKS_TRIES:
+    for _ in range(BOOKS_TRIES):
+        known = _ids(past, paid)
         positions = await ask(venue.positions, "positions")
         balance = await ask(venue.balance, "the balance")
         if adopted:
             shown = [order for order in await ask(venue.open_orders, "open orders") if order.venue_id in ours]
-        before = _ids(past, paid)
         past, paid = await _past(venue, names, since)
         now = clock.now()
-        if _ids(past, paid) != before:
-            tries, last_news = tries + 1, now
-        elif now - last_news > LAG or not _may_lag(past, paid, positions, balance, orders=shown, now=now):
+        seen = _ids(past, paid), {position.market: position.size for position in positions}, _hour(positions, now)
+        settled = _latest(past, paid, positions, balance, now) < now - LAG - round(CLOCK_LIMIT * SEC)
+        if seen == before or (settled and seen[0] == known):
             return past, paid, positions, balance, shown
-        else:
-            await asyncio.sleep(1)
+        before = seen
+        await asyncio.sleep(LAG / SEC)
     raise Halt("the account goes on trading while its books are read; end what else trades on it and start again")
 
 
@@ -188,28 +192,19 @@ async def _past(venue: Venue, names: Sequence[str], since: int) -> tuple[list[Fi
     return [*chain.from_iterable(past.values())], [*chain.from_iterable(paid.values())]
 
 
-def _may_lag(
-    past: Iterable[Fill],
-    paid: Iterable[FundingPaid],
-    positions: Iterable[Position],
-    balance: Balance,
-    *,
-    orders: Iterable[OrderUpdate],
-    now: int,
-) -> bool:
-    """Return whether *positions*, *balance* or *orders* may lack what has happened in the last moments, by the venue's
-    own times.
-
-    Of a market that is flat there is no position, and so no time of it. An order that is not among *orders* has ended,
-    and no list will ever show its last fills.
+def _latest(
+    past: Iterable[Fill], paid: Iterable[FundingPaid], positions: Sequence[Position], balance: Balance, now: int
+) -> int:
+    """Return when the account may last have changed, by the venue's own times. A market that has become flat has no
+    position and so no time of it; the balance tells then.
     """
-    told = {position.market: position.venue_time for position in positions}
-    pictured = {order.venue_id: order.venue_time for order in orders}
-    recent = now - LAG - round(CLOCK_LIMIT * SEC)
-    times = [(fill.venue_time, min(told.get(fill.market, 0), balance.venue_time)) for fill in past]
-    times += [(fill.venue_time, pictured[fill.venue_id]) for fill in past if fill.venue_id in pictured]
-    times += [(payment.venue_time, balance.venue_time) for payment in paid]
-    return any(happened > max(recent, known) for happened, known in times)
+    told = chain((fill.venue_time for fill in past), (payment.venue_time for payment in paid))
+    return max(_hour(positions, now), balance.venue_time, *told, *(position.venue_time for position in positions))
+
+
+def _hour(positions: Sequence[Position], now: int) -> int:
+    """Return when funding was last due; 0 when nothing is held."""
+    return now // HOUR * HOUR if positions else 0
 
 
 def _ids(past: Iterable[Fill], paid: Iterable[FundingPaid]) -> tuple[set[str], set[str]]:

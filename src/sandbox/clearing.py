@@ -66,9 +66,9 @@ class Clearing:
         """Return whose *order* it is; None stands for ambient liquidity."""
         return self.house if order is None else self.accounts[order.account]
 
-    def deposit(self, account: TradingAccount, amount_usd: Decimal, now: int) -> None:
+    def deposit(self, account: TradingAccount, amount_usd: Decimal) -> None:
         account.cash_usd += amount_usd
-        self._tell_balance(account, now)
+        self._tell_balance(account)
 
     def settle(
         self,
@@ -120,6 +120,7 @@ class Clearing:
             owed = holding.size * market.lot * market.mark * market.funding_rate
             amount = -owed.quantize(PAYMENT_STEP)
             account.cash_usd += amount
+            account.updated = holding.updated = now
             self.house.cash_usd -= amount
             holding.funding_usd += amount
             if not account.quiet:
@@ -137,6 +138,7 @@ class Clearing:
         """Book one side of an execution; a fill through zero ends one position and begins the next."""
         size, value, now = execution.size, execution.value_usd, execution.time
         account.cash_usd -= side * value + fee
+        account.updated = now
         self.house.cash_usd += fee
         holding = account.holding(execution.market)
         if account.quiet:
@@ -155,8 +157,8 @@ class Clearing:
         self.events.append(trade)
         if order is not None:
             self.tell_order(order, market)
-        self.events.append(account.holdings[market.name].view(account.number, trade.time))
-        self._tell_balance(account, trade.time)
+        self.events.append(account.holdings[market.name].view(account.number))
+        self._tell_balance(account)
 
     def _tell_funding(self, account: TradingAccount, holding: Holding, amount: Decimal, now: int) -> None:
         market = holding.market
@@ -174,12 +176,12 @@ class Clearing:
         )
         account.payments.append(payment)
         self.events.append(payment)
-        self.events.append(holding.view(account.number, now))
-        self._tell_balance(account, now)
+        self.events.append(holding.view(account.number))
+        self._tell_balance(account)
 
-    def _tell_balance(self, account: TradingAccount, now: int) -> None:
+    def _tell_balance(self, account: TradingAccount) -> None:
         if not account.quiet:
-            self.events.append(account.balance(now))
+            self.events.append(account.balance())
 
 
 def _count(order: Order, holding: Holding, execution: Execution, fee_usd: Decimal) -> None:

@@ -71,12 +71,14 @@ class Exchange:
         """
         if account in self._clearing.accounts:
             raise ValueError(f"account {account} exists")
-        self._clearing.accounts[account] = TradingAccount(account, quiet=quiet)
-        self.deposit(account, deposit_usd)
+        owner = self._clearing.accounts[account] = TradingAccount(account, quiet=quiet)
+        self._clearing.deposit(owner, deposit_usd)
 
     def deposit(self, account: int, amount_usd: Decimal) -> None:
         """Move money in (> 0) or out of *account*."""
-        self._clearing.deposit(self._account(account), amount_usd, self.now)
+        owner = self._account(account)
+        owner.updated = self.now
+        self._clearing.deposit(owner, amount_usd)
 
     def advance(self, now: int) -> None:
         """Let time pass until *now*: expiries, dead-man timers and funding happen at their own instants, in order.
@@ -178,7 +180,7 @@ class Exchange:
     # --- private reads: lists are oldest first -----------------------------------------------------------------------
 
     def balance(self, account: int) -> BalanceView:
-        return self._account(account).balance(self.now)
+        return self._account(account).balance()
 
     def cash(self, account: int) -> Decimal:
         """Return the account's cash: deposits - signed value of all fills - fees + funding."""
@@ -190,7 +192,7 @@ class Exchange:
 
     def positions(self, account: int) -> list[PositionView]:
         """Return every position that is not flat."""
-        return [h.view(account, self.now) for h in self._account(account).holdings.values() if h.size]
+        return [h.view(account) for h in self._account(account).holdings.values() if h.size]
 
     def position_history(self, account: int, market: str | None = None) -> list[ClosedPosition]:
         return [row for row in self._account(account).closed if market in (None, row.market)]

@@ -78,6 +78,7 @@ class Holding:
         "selling",
         "size",
         "trade_pnl_usd",
+        "updated",
     )
 
     def __init__(self, market: Market) -> None:
@@ -90,6 +91,7 @@ class Holding:
         self.reducers = 0  # of these, reduce-only
         self.position_id = 0
         self.created = 0
+        self.updated = 0
         self.extent = 0
         self.exit_lots = 0
         self.exit_usd = ZERO
@@ -155,6 +157,7 @@ class Holding:
         """
         if not self.size:
             self._begin(fresh_id, now)
+        self.updated = now
         self.fees_usd += fee_usd
         if self.size * side >= 0:
             self.cost_usd += side * value_usd
@@ -194,7 +197,7 @@ class Holding:
             closed=now,
         )
 
-    def view(self, account: int, now: int) -> PositionView:
+    def view(self, account: int) -> PositionView:
         return PositionView(
             account=account,
             market=self.market.name,
@@ -203,7 +206,7 @@ class Holding:
             mark_price_usd=self.market.mark,
             unrealised_usd=self.unrealised_usd,
             realised_usd=self.realised_usd,
-            updated=now,
+            updated=self.updated,
             position_id=self.position_id,
             created=self.created,
         )
@@ -235,12 +238,14 @@ class TradingAccount:
         "pending",
         "quiet",
         "trades",
+        "updated",
     )
 
     def __init__(self, number: int, *, quiet: bool) -> None:
         self.number = number
         self.quiet = quiet
         self.cash_usd = ZERO
+        self.updated = 0  # when money moved last; 0: not since it was opened
         self.holdings: dict[str, Holding] = {}
         self.live: dict[int, Order] = {}
         self.pending: dict[int, Order] = {}  # accepted at the door, not yet seen by the matching engine
@@ -283,7 +288,7 @@ class TradingAccount:
         """Say whether equity still covers all initial margin when *holding* needs it for *lots*."""
         return self.margin_usd() - holding.margin_usd(holding.worst()) + holding.margin_usd(lots) <= self.equity_usd()
 
-    def balance(self, now: int) -> BalanceView:
+    def balance(self) -> BalanceView:
         holdings = self.holdings.values()
         entry = sum((h.size * h.market.lot * h.open_price_usd for h in holdings), ZERO)
         unrealised = sum((h.unrealised_usd for h in holdings), ZERO)
@@ -295,7 +300,7 @@ class TradingAccount:
             unrealised_usd=unrealised,
             available_usd=equity - margin,
             initial_margin_usd=margin,
-            updated=now,
+            updated=self.updated,
         )
 
 

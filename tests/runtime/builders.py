@@ -257,8 +257,8 @@ class Scene:
     # --- time --------------------------------------------------------------------------------------------------------
 
     async def proven(self, house: House) -> None:
-        """Wait until *house* has seen the dead-man's switch work."""
-        await self.until(lambda: not house.canary.closed(), within=8)
+        """Wait until *house* has seen the dead-man's switch work, ten seconds later if the account has just traded."""
+        await self.until(lambda: not house.canary.closed(), within=18)
 
     async def until(self, condition: Callable[[], object], *, within: float = 30.0) -> float:
         """Wait until *condition* holds, looking every 10 ms; return the seconds it took, fail after *within*."""

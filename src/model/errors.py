@@ -40,6 +40,16 @@ class Malformed(Exception):
     """A message of the venue that cannot be read. The stream that carried it is not to be trusted further."""
 
 
+class Unreadable(Malformed, Unanswered):
+    """A row about us that cannot be read, in a message or an answer that can; *kind* says of what: fills, orders,
+    positions.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
 class Halt(Exception):
     """We chose to stop; the text is the sentence shown to the operator."""
 

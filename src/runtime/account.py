@@ -16,7 +16,7 @@ from src.engine.market import SEC, Market
 from src.engine.risk import TradingState, Trip
 from src.engine.watchdog import Watchdog
 from src.model.actions import OrderState
-from src.model.errors import Rejected, Throttled, Unanswered
+from src.model.errors import Rejected, Throttled, Unanswered, Unreadable
 from src.model.facts import AnyFact, Command, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
 from src.model.instrument import Fees
 from src.records.journal import Journal
@@ -24,6 +24,7 @@ from src.runtime import elsewhere
 from src.runtime.canary import is_canary
 from src.runtime.clock import Clock
 from src.runtime.crew import Crew
+from src.runtime.legible import Legible
 from src.runtime.rate import Priority, RateBudget
 from src.runtime.streams import Lines, follow
 from src.runtime.trader import BEAT_LIMIT, OVERLAP, Trader
@@ -55,6 +56,7 @@ class Account:
         watchdog: Watchdog,
         jitter: random.Random,
         tripped: Callable[[Trip], None],
+        legible: Legible,
         cancel_foreign: bool = False,
         fired: Callable[[], None] = lambda: None,
         lines: Lines | None = None,
@@ -69,6 +71,7 @@ class Account:
         self._watchdog = watchdog
         self._jitter = jitter
         self._tripped = tripped
+        self._legible = legible
         self._cancel_foreign = cancel_foreign
         self._fired = fired
         self._lines = lines or Lines()
@@ -144,7 +147,14 @@ class Account:
             clock=self._clock,
             jitter=self._jitter,
             lines=self._lines,
+            lost=self._lost,
         )
+
+    def _lost(self, error: Exception) -> None:
+        """Have rows that the stream told and nobody could read read again by REST: there a good one ends the doubt."""
+        if isinstance(error, Unreadable) and error.kind in ("fills", "orders", "positions"):
+            self._legible.found(error.kind, error)
+            self.hurry()
 
     async def poll_account(self) -> None:
         """Read balance, positions and open orders every few seconds: a stream that lies or sleeps is found out here."""
@@ -188,45 +198,70 @@ class Account:
             self.halt("the venue does not accept our API key any more (401); it may have been revoked")
 
     async def read_books(self) -> None:
-        """Hear the venue's balance, positions and open orders as of now."""
-        await self._rate.take(Priority.QUERY, self._polling)
+        """Hear the venue's balance, positions and open orders as of now; the one that fails does not hide the others.
+        Raises the first failure.
+        """
+        failures: list[Unanswered | Rejected] = []
+        for read in (self._read_orders, self._read_positions, self._read_balance):
+            await self._rate.take(Priority.QUERY, self._polling)
+            try:
+                await read()
+            except (Unanswered, Rejected) as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def _read_orders(self) -> None:
         asked = self._clock.now()
         self._desk.warnings.pop("foreign", None)
-        orders = await self._venue.open_orders()
+        with self._legible.reading("orders"):
+            orders = await self._venue.open_orders()
         for name in self._traders:
             own = [order for order in orders if order.market == name and self._concerns_us(order)]
             self.hear(OpenOrders(time=self._clock.now(), market=name, orders=own, asked=asked))
-        await self._rate.take(Priority.QUERY, self._polling)
+
+    async def _read_positions(self) -> None:
+        with self._legible.reading("positions"):
+            positions = await self._venue.positions()
         # Heard at once: after the wait for the next answer they might undo what the stream has told meanwhile.
-        for position in complete(await self._venue.positions(), list(self._traders), self._clock.now()):
+        for position in complete(positions, list(self._traders), self._clock.now()):
             self.hear(position)
         elsewhere.warn(self._desk, self._venue.elsewhere(self._traders))
-        await self._rate.take(Priority.QUERY, self._polling)
+
+    async def _read_balance(self) -> None:
         self.hear(await self._venue.balance())
 
     async def read_past(self, *, everything: bool = False) -> None:
         """Hear fills and funding payments from shortly before our books last agreed; known ones are recognised by id.
 
-        Fills are read when positions or money disagree, funding also once a minute; *everything* reads both now.
+        Fills are read when positions or money disagree or one could not be read, funding also once a minute;
+        *everything* reads both now.
         """
         since, now = self.agreed - OVERLAP, self._clock.now()
-        doubtful = everything or self._desk.doubtful(now)
+        doubtful = everything or self._desk.doubtful(now) or self._legible.doubts("fills")
         funding = doubtful or now - self._funding_read > FUNDING_EVERY
-        for name, trader in self._traders.items():
-            if doubtful:
-                await self._rate.take(Priority.QUERY, self._polling)
-                for fill in await self._venue.fills(name, since):
-                    trader.hear(fill)
-            if funding:
-                await self._rate.take(Priority.QUERY, self._polling)
-                for payment in await self._venue.funding(name, since):
-                    self.hear(payment)
+        if doubtful:
+            with self._legible.reading("fills"):
+                await self._read_fills(since)
+        if funding:
+            await self._read_funding(since)
+            self._funding_read = now
         if doubtful:
             self._desk.fills_read()
-        if funding:
-            self._funding_read = now
         if not self._desk.mismatches() and not self._desk.doubtful(now):
             self.agreed = now
+
+    async def _read_fills(self, since: int) -> None:
+        for name, trader in self._traders.items():
+            await self._rate.take(Priority.QUERY, self._polling)
+            for fill in await self._venue.fills(name, since):
+                trader.hear(fill)
+
+    async def _read_funding(self, since: int) -> None:
+        for name in self._traders:
+            await self._rate.take(Priority.QUERY, self._polling)
+            for payment in await self._venue.funding(name, since):
+                self.hear(payment)
 
     async def _read_rules(self) -> None:
         """Hear once a minute what has changed in the rules of our markets: steps, smallest sizes, fees, closed."""

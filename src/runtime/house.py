@@ -34,6 +34,7 @@ from src.runtime.deadman import DeadMan
 from src.runtime.emptying import empty_book
 from src.runtime.gateway import Gateway
 from src.runtime.leaving import IN_FLIGHT_WAIT, Leaving
+from src.runtime.legible import Legible
 from src.runtime.lookout import Lookout
 from src.runtime.opening import MarketPlan, Opening, Plan, open_account
 from src.runtime.rate import RateBudget
@@ -90,6 +91,7 @@ class House:
         self.lines = Lines()
         self.continuity = Continuity(clock, broken=self._distrust, wall=wall or clock.now)
         self.canary = Canary(venue, self.deadman, rate=self.rate, clock=clock, run=run, hindrance=self._hindrance)
+        self._legible = Legible(clock, self._halt)
         self.desk: Desk | None = None
         self._parts: tuple[Account, list[Trader], Comparison] | None = None  # while it works
         self._run = run
@@ -263,6 +265,7 @@ class House:
             quote_loop_ms=self.plan.quote_loop_ms,
             replace_coalesce_ms=self.plan.replace_coalesce_ms,
             jitter=random.Random(f"{self.plan.seed} {market.market}"),
+            legible=self._legible,
             continuity=self.continuity,
             lines=self.lines,
         )
@@ -278,6 +281,7 @@ class House:
             watchdog=self.watchdog,
             jitter=random.Random(f"{self.plan.seed} account"),
             tripped=self._trip,
+            legible=self._legible,
             cancel_foreign=self.plan.foreign_orders == "cancel",
             fired=self._fired,
             fees_fixed=(self.plan.maker_fee, self.plan.taker_fee),
@@ -292,11 +296,7 @@ class House:
             else:
                 desk.warnings.pop("clock", None)
 
-        def halt(reason: str) -> None:
-            if desk.state is not TradingState.HALTED and self._parts is not None:
-                self._parts[0].halt(reason)
-
-        return Comparison(self.venue, self.rate, self.clock, warn=warn, halt=halt)
+        return Comparison(self.venue, self.rate, self.clock, warn=warn, halt=self._halt)
 
     # --- living ------------------------------------------------------------------------------------------------------
 
@@ -348,6 +348,11 @@ class House:
         if trip.state is TradingState.HALTED:
             self._halted.set()
         self._tripped(trip)
+
+    def _halt(self, reason: str) -> None:
+        """Halt trading, if it is not halted yet."""
+        if self._parts is not None and self.desk is not None and self.desk.state is not TradingState.HALTED:
+            self._parts[0].halt(reason)
 
     async def _empty_when_halted(self) -> None:
         """When trading is halted every quote goes at once; the run goes on watching, so that the operator sees it."""

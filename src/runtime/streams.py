@@ -62,12 +62,14 @@ async def follow(
     jitter: random.Random,
     patience: float = math.inf,
     lines: Lines | None = None,
+    lost: Callable[[Exception], None] = lambda _: None,
 ) -> None:
     """Hear every fact of *stream*, connection after connection; never returns. Cancelling is safe.
 
     *beat* is called for every fact and every silent second, and while waiting to reconnect: it proves that this
     coroutine works, not that the venue does (for that the facts' age is looked at before every quote). A connection
     that shows signs of life but tells nothing for *patience* seconds is given up, as are all that ``lines`` cuts.
+    *lost* is told the error by which each one ends.
     """
     following = waits(jitter)
     lines = lines or Lines()
@@ -80,6 +82,7 @@ async def follow(
             reason = "ended by the venue"
         except (Disconnected, Malformed, Rejected, Throttled, Unanswered) as error:
             reason = str(error) or type(error).__name__
+            lost(error)
         hear(StreamDown(time=clock.now(), market=market, stream=stream, reason=reason))
         log.warning("stream down", stream=stream.value, market=market, reason=reason)
         if clock.now() - started > GOOD_LIFE:

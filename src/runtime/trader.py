@@ -20,6 +20,7 @@ from src.runtime.clock import Clock
 from src.runtime.continuity import Continuity
 from src.runtime.crew import Crew
 from src.runtime.gateway import Gateway
+from src.runtime.legible import Legible
 from src.runtime.rate import Priority, RateBudget
 from src.runtime.streams import Lines, follow
 from src.venues.protocol import Permit, Venue
@@ -55,6 +56,7 @@ class Trader:
         quote_loop_ms: int,
         replace_coalesce_ms: int,
         jitter: random.Random,
+        legible: Legible,
         continuity: Continuity | None = None,
         lines: Lines | None = None,
     ) -> None:
@@ -71,6 +73,7 @@ class Trader:
         self._wake = quote_loop_ms / 1000
         self._coalesce = replace_coalesce_ms / 1000
         self._jitter = jitter
+        self._legible = legible
         self._continuity = continuity
         self._lines = lines or Lines()
         self._asked: dict[str, tuple[int, int]] = {}  # order id -> (first asked, clean answers)
@@ -208,7 +211,8 @@ class Trader:
         name = self.market.market
         try:
             await self._rate.take(Priority.QUERY, self._asking)
-            update = await self._venue.find_order(name, order_id)
+            with self._legible.reading(f"order {order_id}"):
+                update = await self._venue.find_order(name, order_id)
             fills = []
             if update is not None and (update.filled or update.state is VenueState.FILLED):
                 await self._rate.take(Priority.QUERY, self._asking)

@@ -17,7 +17,8 @@ Permit = Callable[[], str | None]
 class Venue(Protocol):
     """One account at one exchange.
 
-    Every coroutine may raise ``Unanswered`` (nobody knows), ``Throttled`` (429) or ``Rejected`` (a definite no).
+    Every coroutine may raise ``Unanswered`` (nobody knows), ``Throttled`` (429) or ``Rejected`` (a definite no); those
+    that read fills, orders and positions, and the account's stream, ``Unreadable`` when a row about us makes no sense.
     Cancelling a coroutine that writes is *not* safe: the request may have left.
     """
 

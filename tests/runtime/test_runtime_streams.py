@@ -25,6 +25,7 @@ class Line:
         self.closed = 0
         self.heard: list[AnyFact] = []
         self.beats: list[float] = []
+        self.lost: list[Exception] = []
         self.script: Callable[[int], AsyncIterator[AnyFact | None]] = self.nothing
         self.began = virtual_now()
 
@@ -56,6 +57,7 @@ class Line:
                     beat=lambda: self.beats.append(self.elapsed()),
                     clock=Clock(virtual_now()),
                     jitter=Random(1),
+                    lost=self.lost.append,
                 )
 
     def downs(self) -> list[str]:
@@ -132,6 +134,7 @@ async def test_what_a_venue_may_raise_ends_the_connection_and_not_the_program(er
     await line.followed(1.2)
     assert set(line.downs()) == {reason}
     assert line.closed == len(line.connected) == 2
+    assert line.lost == [error] * 2
 
 
 @virtual

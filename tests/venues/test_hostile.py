@@ -86,7 +86,7 @@ def test_an_order_below_zero_is_complained_about(change: dict[str, str]):
         "qty": "1",
     }
     facts, complaint = wire.rows([row | change], wire.order, {"BTC-USD": BTC}, 1)
-    assert (facts, complaint.partition(":")[0]) == ([], "order row")
+    assert (facts, complaint.partition(":")[0]) == ([], "order row of BTC-USD")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_money_that_does_not_fit_the_execution_is_complained_about(change: dict[
     }
     assert not wire.rows([row], wire.fill, {"BTC-USD": BTC}, 1)[1]
     facts, complaint = wire.rows([row | change], wire.fill, {"BTC-USD": BTC}, 1)
-    assert (facts, complaint.partition(":")[0]) == ([], "fill row")
+    assert (facts, complaint.partition(":")[0]) == ([], "fill row of BTC-USD")
 
 
 @pytest.mark.parametrize("price", ["0.4", "0.00001", "1e-20"])
@@ -113,7 +113,7 @@ def test_an_execution_whose_price_rounds_to_nothing_is_complained_about(price: s
     """At a tick of 1 it had a price of 0 ticks, by which the mark-out a second later was divided."""
     row = {"market": "BTC-USD", "id": 1, "side": "BUY", "price": price, "qty": "0.001"}
     facts, complaint = wire.rows([row], wire.fill, {"BTC-USD": BTC}, 1)
-    assert (facts, complaint.partition(":")[0]) == ([], "fill row")
+    assert (facts, complaint.partition(":")[0]) == ([], "fill row of BTC-USD")
 
 
 @pytest.mark.parametrize("amount", ["0.01e-26", "1e-19", "1000000000", "-1e9", "1.0000000000000000000000000000001"])
@@ -121,7 +121,7 @@ def test_an_amount_that_books_cannot_add_up_exactly_is_complained_about(amount: 
     """Of 28 digits nine stand before the point and eighteen behind it; zeros at the end cost nothing."""
     row = {"market": "BTC-USD", "id": 1, "side": "LONG", "fundingFee": amount, "fundingRate": "0.001"}
     facts, complaint = wire.rows([row], wire.funding, {"BTC-USD": BTC}, 1)
-    assert (facts, complaint.partition(":")[0]) == ([], "funding row")
+    assert (facts, complaint.partition(":")[0]) == ([], "funding row of BTC-USD")
     fine = row | {"fundingFee": "999999999.123456789012345678" + "0" * 12}
     assert not wire.rows([fine], wire.funding, {"BTC-USD": BTC}, 1)[1]
 

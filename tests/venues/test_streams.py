@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from src.model.errors import Disconnected, Malformed
+from src.model.errors import Disconnected, Malformed, Unreadable
 from src.model.facts import AnyFact, BookDelta, BookSnapshot, Fill, IndexPrice, MarkPrice
 from src.venues.extended import client, streams, wire
 from src.venues.extended.streams import follow
@@ -155,7 +155,8 @@ async def test_an_unreadable_row_ends_the_stream_after_the_readable_ones():
     async with exchange(streams={"/account": [message]}) as server:
         heard, error = await until_it_ends(follow([url(server, "/account")], read_account, patience=90))
     assert [type(fact) for fact in heard] == [Fill]
-    assert isinstance(error, Malformed)
+    assert isinstance(error, Unreadable)
+    assert error.kind == "fills"
 
 
 async def test_a_refused_or_missing_server_is_disconnected():

@@ -18,7 +18,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from src.model.actions import Cancel, Place, Replace, Side
-from src.model.errors import ConfigError, Disconnected, Halt, Malformed, Rejected, Unanswered, Withheld
+from src.model.errors import ConfigError, Disconnected, Halt, Malformed, Rejected, Unanswered, Unreadable, Withheld
 from src.model.facts import (
     BookSnapshot,
     Elsewhere,
@@ -301,6 +301,29 @@ async def test_positions_are_the_open_ones():
             await venue.positions()
     async with at_home({"GET /user/positions": answer_null}, ready=False) as (venue, _):
         assert await venue.positions() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/user/positions", "positions"),
+        ("/user/orders", "orders"),
+        ("/user/orders/external/run-1", "orders"),
+        ("/user/trades", "fills"),
+    ],
+)
+async def test_a_row_of_ours_that_cannot_be_read_says_of_what_kind_it_is(path: str, kind: str):
+    """An answer came, so it is no outage; what it says of us stays unknown."""
+    async with at_home({f"GET {path}": [{"market": "BTC-USD", "id": 1}]}) as (venue, _):
+        questions = {
+            "/user/positions": venue.positions,
+            "/user/orders": venue.open_orders,
+            "/user/orders/external/run-1": lambda: venue.find_order("BTC-USD", "run-1"),
+            "/user/trades": lambda: venue.fills("BTC-USD", 0),
+        }
+        with pytest.raises(Unreadable, match="row of BTC-USD") as found:
+            await questions[path]()
+    assert found.value.kind == kind
 
 
 async def test_a_row_of_a_market_we_do_not_trade_stops_nothing():

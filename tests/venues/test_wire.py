@@ -472,7 +472,8 @@ def test_one_unreadable_trade_costs_no_other_row_and_does_not_vanish(bad: dict[s
     order = {"market": "BTC-USD", "id": 1, "side": "BUY", "status": "FILLED"}
     read = wire.read_account(account({"trades": [good | bad, good], "orders": [order]}), ALL, NOW)
     assert [type(fact) for fact in read.facts] == [Fill, OrderUpdate]
-    assert read.complaint.startswith("fill row:")
+    assert read.complaint.startswith("fill row of ")
+    assert read.kind == "fills"
 
 
 def test_rows_of_markets_that_are_not_perpetuals_here_are_nobodys():
@@ -487,8 +488,31 @@ def test_a_row_of_a_market_whose_rules_cannot_be_read_is_complained_about_where_
     orders, complaint = wire.rows(rows, wire.order, ALL, NOW, {"BAD-USD"})
     assert ([order.market for order in orders], complaint) == (
         ["BTC-USD"],
-        "order row: the rules of BAD-USD cannot be read",
+        "order row of BAD-USD: the rules of BAD-USD cannot be read",
     )
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "complaint"),
+    [
+        (
+            {"positions": [{"market": "BTC-USD", "side": "LONG", "size": "0.000206", "openPrice": "84000"}]},
+            "positions",
+            "position row of BTC-USD: 0.000206 is not a multiple of 0.00001",
+        ),
+        (
+            {"orders": [{"market": "BTC-USD", "id": 1, "side": "BUY", "qty": "0.000206"}]},
+            "orders",
+            "order row of BTC-USD: 0.000206 is not a multiple of 0.00001",
+        ),
+        ({"balance": {"balance": "1"}}, "balance", "balance: no equity"),
+        ({"balance": {"balance": "1", "equity": "1"}}, "", ""),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_kind_and_its_market(bad: dict[str, Any], kind: str, complaint: str):
+    """A fifth of a position may lie off the grid of lots: whoever reads knows of what kind the row was."""
+    read = wire.read_account(account(bad), ALL, NOW)
+    assert (read.kind, read.complaint) == (kind, complaint)
 
 
 def test_a_closed_position_is_zero():

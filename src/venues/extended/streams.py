@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from src.model.errors import Disconnected, Malformed
+from src.model.errors import Disconnected, Malformed, Unreadable
 from src.model.facts import AnyFact, Fact
 from src.venues.extended import client
 from src.venues.extended.values import clean
@@ -31,8 +31,8 @@ async def follow(
     """Yield the facts of the topics at *urls*, merged as they come; None about once a second when there are none.
 
     Raises ``Disconnected`` when any connection fails, closes, skips or repeats a sequence number, says nothing for
-    *patience* seconds, or does not open with a *begins*; ``Malformed`` when a message or a part of it cannot be read
-    (what could be read of it is yielded before).
+    *patience* seconds, or does not open with a *begins*; ``Malformed`` when a message cannot be read, ``Unreadable``
+    when a part of it cannot (what could be read of it is yielded before).
     """
     async with AsyncExitStack() as stack:
         topics = [await stack.enter_async_context(_opened(url, read, headers, patience, begins)) for url in urls]
@@ -46,7 +46,7 @@ async def follow(
                 for fact in frame.facts:
                     yield fact
                 if frame.complaint:
-                    raise Malformed(frame.complaint)
+                    raise Unreadable(frame.kind, frame.complaint)
 
 
 class _Topic:

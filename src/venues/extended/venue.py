@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from src.model.actions import Action, Cancel, Place, Replace
-from src.model.errors import Disconnected, Halt, Malformed, Rejected, Unanswered, Withheld
+from src.model.errors import Disconnected, Halt, Malformed, Rejected, Unanswered, Unreadable, Withheld
 from src.model.facts import AnyFact, Balance, BookSnapshot, Elsewhere, Fact, Fill, FundingPaid, OrderUpdate, Position
 from src.model.instrument import Fees, Instrument, Traits
 from src.venues.extended import markets as rules
@@ -200,7 +200,7 @@ class ExtendedVenue:
         nobody: ``elsewhere`` tells it.
         """
         data = await self._rows("/user/positions")
-        positions = _complete(wire.rows(data, wire.position, self._ours(), self._now()))
+        positions = _complete(wire.rows(data, wire.position, self._ours(), self._now()), "positions")
         self._held = wire.elsewhere(data)
         return [position for position in positions if position.size]
 
@@ -217,7 +217,7 @@ class ExtendedVenue:
         ours = {market: listing for market, listing in self._listings.items() if market in self._traded}
         orders, complaint = wire.rows(data, wire.order, ours, self._now())
         elsewhere, other = wire.rows(data, wire.order_elsewhere, others, self._now(), self._unreadable)
-        return _complete((orders + elsewhere, complaint or ("" if self._traded else other)))
+        return _complete((orders + elsewhere, complaint or ("" if self._traded else other)), "orders")
 
     async def find_order(self, market: str, order_id: str) -> OrderUpdate | None:
         listing = await self._listing(market)
@@ -225,18 +225,16 @@ class ExtendedVenue:
         if answer is None:
             return None
         data = answer.data if isinstance(answer.data, list) else [answer.data] if answer.data else []
-        orders, complaint = wire.rows(data, wire.order, {market: listing}, self._now())
-        if complaint:
-            raise Unanswered(complaint)
+        orders = _complete(wire.rows(data, wire.order, {market: listing}, self._now()), "orders")
         ours = [order for order in orders if order.order_id == order_id]
         return max(ours, key=lambda order: order.venue_time, default=None)
 
     async def fills(self, market: str, since: int) -> list[Fill]:
-        return await self._history("/user/trades", market, wire.fill, [], since)
+        return await self._history("/user/trades", market, wire.fill, [], since, kind="fills")
 
     async def funding(self, market: str, since: int) -> list[FundingPaid]:
         start = [("fromTime", str(since // _MILLI))]
-        return await self._history("/user/funding/history", market, wire.funding, start, since)
+        return await self._history("/user/funding/history", market, wire.funding, start, since, kind="funding")
 
     # --- streams (they need the rules of their market: ``instruments`` comes first) ----------------------------------
 
@@ -381,6 +379,8 @@ class ExtendedVenue:
         read: Callable[[Row, rules.Listing, int], Dated],
         query: Query,
         since: int,
+        *,
+        kind: str,
     ) -> list[Dated]:
         """Return the rows at or after *since*, oldest first; the venue pages them newest first."""
         listings = {market: await self._listing(market)}
@@ -389,7 +389,7 @@ class ExtendedVenue:
         for _ in range(_MOST_PAGES):
             page = [("market", market), *query, ("limit", _PAGE), *([("cursor", cursor)] if cursor else [])]
             answer = await self._rest.get(path, page)
-            rows = _complete(wire.rows(answer.data, read, listings, self._now()))
+            rows = _complete(wire.rows(answer.data, read, listings, self._now()), kind)
             found.extend(rows)
             past = bool(rows) and 0 < rows[-1].venue_time < since
             if past or not answer.data or answer.cursor in ("", cursor):
@@ -423,10 +423,10 @@ def _words(domain: Domain) -> str:
     return f"{domain.name} {domain.version} {domain.chain_id} revision {domain.revision}"
 
 
-def _complete(read: tuple[list[F], str]) -> list[F]:
+def _complete(read: tuple[list[F], str], kind: str) -> list[F]:
     facts, complaint = read
     if complaint:
-        raise Unanswered(complaint)
+        raise Unreadable(kind, complaint)
     return facts
 
 

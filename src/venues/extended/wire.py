@@ -75,11 +75,14 @@ _KINDS = {
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """What one stream message said: its sequence number, its facts, and the first row of it that could not be read."""
+    """What one stream message said: its sequence number, its facts, and the first row of it that could not be read,
+    with the kind of rows that it is among.
+    """
 
     seq: int
     facts: list[AnyFact]
     complaint: str = ""
+    kind: str = ""
 
 
 # --- book ------------------------------------------------------------------------------------------------------------
@@ -160,13 +163,14 @@ def read_account(frame: bytes, listings: Mapping[str, Listing], now: int) -> Fra
     orders, bad_order = rows(data.get("orders"), order, listings, now)
     positions, bad_position = rows(data.get("positions"), position, listings, now)
     facts: list[AnyFact] = [*fills, *orders, *positions]
-    complaint = bad_fill or bad_order or bad_position
+    bad = {"fills": bad_fill, "orders": bad_order, "positions": bad_position}
     if data.get("balance") is not None:
         try:
             facts.append(balance(data["balance"], now))
         except Malformed as error:
-            complaint = complaint or f"balance: {error}"
-    return Frame(_seq(message), facts, complaint)
+            bad["balance"] = f"balance: {error}"
+    kind = next((kind for kind, complaint in bad.items() if complaint), "")
+    return Frame(_seq(message), facts, bad.get(kind, ""), kind)
 
 
 def rows(
@@ -185,6 +189,7 @@ def rows(
     facts: list[F] = []
     complaint = ""
     for item in raw or ():
+        market = "a market without a name"
         try:
             row = as_row(item)
             market = str(need(row, "market"))
@@ -194,7 +199,7 @@ def rows(
             elif market in unreadable:
                 raise Malformed(f"the rules of {market} cannot be read")
         except Malformed as error:
-            complaint = complaint or f"{read.__name__} row: {error}"
+            complaint = complaint or f"{read.__name__} row of {market}: {error}"
     return facts, complaint
 
 

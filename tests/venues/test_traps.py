@@ -204,7 +204,7 @@ async def test_trap_14_the_small_print_of_the_answers():
         "PATCH /user/leverage": empty,
         "POST /user/order": word,
         "GET /user/orders/external/run-1": [order(expireTime=1_790_000_000_000, expiryTime=1)],
-        "GET /user/positions": [{"market": "BTC-USD", "side": "SHORT", "size": "0.3"}],
+        "GET /user/positions": [{"market": "BTC-USD", "side": "SHORT", "size": "0.3", "openPrice": "84000"}],
     }
     async with at_home(answers) as (venue, _):
         assert (await venue.balance()).equity_usd == 0

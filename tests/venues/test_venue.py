@@ -212,7 +212,7 @@ async def test_a_market_that_can_no_longer_be_read_keeps_its_orders_fills_and_po
     """Its row turns unreadable, or is gone: what we hold there goes on being read, nothing is placed, cancels go."""
     others = [market("ETH-USD", "0.1", "0.001")]
     execution = trade(1, 1_790_000_000_000)
-    held = {"market": "BTC-USD", "side": "LONG", "size": "0.001"}
+    held = {"market": "BTC-USD", "side": "LONG", "size": "0.001", "openPrice": "84000"}
     answers = {
         "DELETE /user/order": True,
         "GET /user/orders": [order()],
@@ -293,7 +293,10 @@ async def test_balance_is_zero_when_the_venue_has_none():
 
 async def test_positions_are_the_open_ones():
     """Size 0 is left out; a null list is none; a row that cannot be read makes the whole answer unusable."""
-    rows = [{"market": "BTC-USD", "side": "SHORT", "size": "0.1"}, {"market": "ETH-USD", "side": "LONG", "size": "0"}]
+    rows = [
+        {"market": "BTC-USD", "side": "SHORT", "size": "0.1", "openPrice": "84000"},
+        {"market": "ETH-USD", "side": "LONG", "size": "0"},
+    ]
     async with at_home({"GET /user/positions": rows}) as (venue, server):
         assert [(row.market, row.size) for row in await venue.positions()] == [("BTC-USD", -10_000)]
         server.answers["GET /user/positions"] = [*rows, {"market": "BTC-USD", "side": "?", "size": "1"}]
@@ -328,7 +331,7 @@ async def test_a_row_of_ours_that_cannot_be_read_says_of_what_kind_it_is(path: s
 
 async def test_a_row_of_a_market_we_do_not_trade_stops_nothing():
     """Dust of ETH off its grid of 0.001, or of no side, is left out; dust of BTC makes the answer unusable."""
-    ours = {"market": "BTC-USD", "side": "SHORT", "size": "0.1"}
+    ours = {"market": "BTC-USD", "side": "SHORT", "size": "0.1", "openPrice": "84000"}
     dust = {"market": "ETH-USD", "side": "LONG", "size": "0.00037"}
     async with at_home({"GET /user/positions": [dust, ours, dust | {"side": "?"}]}) as (venue, server):
         assert [(row.market, row.size) for row in await venue.positions()] == [("BTC-USD", -10_000)]
@@ -342,7 +345,7 @@ async def test_what_is_held_elsewhere_is_told_in_base_units_whatever_the_rules_t
     a closed one, dust of nothing and what we trade are not. The next answer replaces all of it.
     """
     rows = [
-        {"market": "BTC-USD", "side": "SHORT", "size": "0.1"},
+        {"market": "BTC-USD", "side": "SHORT", "size": "0.1", "openPrice": "84000"},
         {"market": "ETH-USD", "side": "LONG", "size": "0.00037"},
         {"market": "OLD-USD", "side": "SHORT", "size": "3"},
         {"market": "ODD-USD", "side": "?", "size": "1"},
@@ -395,7 +398,7 @@ async def test_the_account_stream_reads_only_rows_of_markets_we_trade():
     """Odd rows of ETH, then a good position of BTC; an odd one of BTC ends the stream."""
     dust = {"market": "ETH-USD", "side": "LONG", "size": "0.00037"}
     odd = {"positions": [dust], "orders": [order(market="ETH-USD", qty="0.00037")], "trades": [{"market": "ETH-USD"}]}
-    ours = {"market": "BTC-USD", "side": "LONG", "size": "0.1"}
+    ours = {"market": "BTC-USD", "side": "LONG", "size": "0.1", "openPrice": "84000"}
     told = [odd, {"positions": [dust, ours]}, {"positions": [ours | {"size": "0.0000037"}]}]
     messages = [{"type": "SNAPSHOT", "data": data, "ts": 1, "seq": number} for number, data in enumerate(told, 1)]
     async with at_home(streams={"/account": messages}) as (venue, _), aclosing(venue.account()) as facts:

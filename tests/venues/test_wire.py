@@ -432,7 +432,7 @@ def test_facts_of_a_bundled_message_come_as_fills_orders_positions_balance():
     """Whatever the order of the keys: a fill is known before the order it filled."""
     data = {
         "balance": {"balance": "1", "equity": "2"},
-        "positions": [{"market": "BTC-USD", "side": "LONG", "size": "1"}],
+        "positions": [{"market": "BTC-USD", "side": "LONG", "size": "1", "openPrice": "1"}],
         "orders": [{"market": "BTC-USD", "id": 1, "side": "BUY", "status": "FILLED"}],
         "trades": [{"market": "BTC-USD", "id": 1, "side": "BUY", "price": "1", "qty": "1"}],
     }
@@ -523,6 +523,15 @@ def test_a_closed_position_is_zero():
     ]
     positions, complaint = wire.rows(rows, wire.position, ALL, NOW)
     assert ([position.size for position in positions], complaint) == ([0, 0], "")
+
+
+@pytest.mark.parametrize("told", [{}, {"openPrice": None}, {"openPrice": ""}, {"openPrice": "0"}, {"openPrice": "-1"}])
+def test_what_is_held_without_the_price_it_was_opened_at_cannot_be_read(told: dict[str, Any]):
+    """Taken at 0, its whole value would look like money that nothing explains."""
+    held = {"market": "BTC-USD", "side": "LONG", "size": "1"} | told
+    facts, complaint = wire.rows([held], wire.position, ALL, NOW)
+    assert facts == []
+    assert complaint.startswith("position row of BTC-USD: ")
 
 
 def test_a_position_of_unknown_side_is_complained_about():

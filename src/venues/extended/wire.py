@@ -264,11 +264,16 @@ def fill(row: Row, listing: Listing, now: int) -> Fill:
 def position(row: Row, listing: Listing, now: int) -> Position:
     """Read one position: the venue gives an absolute size and a side; a closed one is 0."""
     size = abs(listing.sizes.exact(decimal(need(row, "size"))))
+    size *= _sign(row, size)
+    # The cash behind the balance is reckoned with it: at 0 all that is held would look like money gained or lost.
+    open_price = decimal(need(row, "openPrice")) if size else Decimal(0)
+    if size and open_price <= 0:
+        raise Malformed(f"held at {open_price}")
     return Position(
         time=now,
         market=listing.instrument.market,
-        size=_sign(row, size) * size,
-        open_price_usd=decimal(row.get("openPrice") or 0),
+        size=size,
+        open_price_usd=open_price,
         venue_time=nanoseconds(row.get("updatedAt") or row.get("updatedTime")),
     )
 

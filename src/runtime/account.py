@@ -78,6 +78,7 @@ class Account:
         self._fees_fixed = fees_fixed  # maker and taker rates that the configuration names
         self._hurry = asyncio.Event()
         self._turned_away = 0  # readings in a row that the venue refused to our key
+        self._penniless = False  # by the last reading
         self.agreed = clock.now()  # when our books last agreed with the venue's
         self._funding_read = self._rules_read = clock.now()
         for part in ("account stream", "account poll", "account watch"):
@@ -229,7 +230,13 @@ class Account:
         elsewhere.warn(self._desk, self._venue.elsewhere(self._traders))
 
     async def _read_balance(self) -> None:
-        self.hear(await self._venue.balance())
+        """Hear the balance; that there is no money only at the second time in a row, for it is told by a mere 404."""
+        balance = await self._venue.balance()
+        doubted, self._penniless = not balance.balance_usd and not self._penniless, not balance.balance_usd
+        if doubted:
+            log.warning("the venue says that there is no money: it is asked once more")
+        else:
+            self.hear(balance)
 
     async def read_past(self, *, everything: bool = False) -> None:
         """Hear fills and funding payments from shortly before our books last agreed; known ones are recognised by id.

@@ -455,6 +455,31 @@ async def test_a_deposit_nobody_told_us_of_is_shown_and_not_called_profit():
 
 
 @virtual
+async def test_no_money_is_believed_only_when_it_is_read_twice_in_a_row(monkeypatch: pytest.MonkeyPatch):
+    """One reading of 0 among those of 10,000 changes nothing; from two in a row on only reducing goes on."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            ask, zeros = s.venue.balance, [1, 0, 1, 0, 1, 1]
+
+            async def balance() -> Balance:
+                told = await ask()
+                gone = zeros.pop(0) if zeros else 1
+                return msgspec.structs.replace(told, balance_usd=Decimal(0), equity_usd=Decimal(0)) if gone else told
+
+            monkeypatch.setattr(s.venue, "balance", balance)
+            await s.until(lambda: len(zeros) == 2, within=60)
+            await asyncio.sleep(1)
+            assert house.desk is not None
+            assert house.desk.balance is not None
+            assert (house.desk.balance.balance_usd, house.desk.state) == (10_000, TradingState.RUNNING)
+            await s.until(lambda: house.desk and house.desk.state is TradingState.REDUCING, within=30)
+            assert house.desk.balance.balance_usd == 0
+            monkeypatch.setattr(s.venue, "balance", ask)
+
+
+@virtual
 async def test_a_poll_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch):
     """No answer to the balance for 15 s: the run goes on quoting, and the next reading is heard."""
     async with scene() as s:

@@ -65,6 +65,25 @@ async def test_an_error_envelope_is_a_definite_no():
         assert refusal.value.code == "NOT_FOUND"
 
 
+@pytest.mark.parametrize("code", [404, "404", "NOT_FOUND"])
+async def test_what_is_not_there_is_found_to_be_nothing(code: int | str):
+    """Under HTTP 404 and in the venue's own words; the same words under HTTP 400 refuse the question."""
+    answers = {"GET /x": answering(no(code, "no such order", 404)), "GET /y": answering(no(code, "no", 400))}
+    async with connected(answers) as (rest, _):
+        assert await rest.find("/x") is None
+        with pytest.raises(Rejected):
+            await rest.find("/y")
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1004, "1008", 1009, 1142, 1500, 400, 401])
+async def test_a_404_that_speaks_of_something_else_is_a_refusal(code: int | str):
+    """No such market, account or client: that says nothing about the money or the order that was asked for."""
+    async with connected({"GET /x": answering(no(code, "no such account", 404))}) as (rest, _):
+        with pytest.raises(Rejected) as refusal:
+            await rest.find("/x")
+    assert refusal.value.code == str(code)
+
+
 async def test_an_error_inside_a_200_is_a_no_too():
     """GET and DELETE may carry status ERROR under HTTP 200."""
     async with connected({"DELETE /x": answering(no(1142, "gone", 200))}) as (rest, _):

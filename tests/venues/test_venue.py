@@ -280,9 +280,18 @@ async def test_prices_are_mark_index_and_funding():
 
 
 async def test_balance_is_zero_when_the_venue_has_none():
-    """404 in its own words is an empty account; anything else is read."""
+    """404 in its own words is an empty account, unless they speak of something else; anything else is read."""
+
+    async def no_such_account(_: web.Request) -> web.Response:
+        return no(1004, "AccountNotFound", 404)
+
     async with at_home() as (venue, server):
         assert (await venue.balance()).equity_usd == 0
+        server.answers["GET /user/balance"] = server.answers["GET /user/orders/external/run-1"] = no_such_account
+        with pytest.raises(Rejected, match="1004"):
+            await venue.balance()
+        with pytest.raises(Rejected, match="1004"):
+            await venue.find_order("BTC-USD", "run-1")
         server.answers["GET /user/balance"] = {"balance": "5", "equity": "6.5", "availableForTrade": "4"}
         balance = await venue.balance()
         server.answers["GET /user/balance"] = {"balance": "5"}

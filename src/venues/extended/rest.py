@@ -27,6 +27,9 @@ _LONGEST_DATE = 64
 _UNHANDLED_ERROR = "1006"  # the venue's own "something broke": the request may have been done
 # The codes by which the venue refuses. Any other may come from what stands before it, or hide a request that was done.
 _REFUSAL = re.compile(r"1\d{3}|10501|40[0134]|422|NOT_FOUND", re.ASCII)
+# Those of them by which, under HTTP 404, it says that there is no such order or no money. The others there (1001 no
+# such market, 1004 account, 1008 client…) refuse the question.
+_ABSENT = frozenset(("404", "NOT_FOUND"))
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Query = Sequence[tuple[str, str]]
@@ -206,7 +209,7 @@ def _last_gates() -> aiohttp.TraceConfig:
 
 
 class _Absent(Rejected):
-    """404 in the venue's own envelope."""
+    """What was asked for is not there, in the venue's own words."""
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -238,7 +241,7 @@ def _meaning(request: str, status: int, headers: Mapping[str, str], content: byt
         raise Throttled(1.0)
     if word != "ERROR" or code == _UNHANDLED_ERROR or not _REFUSAL.fullmatch(code):
         raise Unanswered(f"{request}: HTTP {status}, code {code or 'none'}, {reason or 'no reason given'}")
-    raise (_Absent if status == 404 else Rejected)(code, reason)
+    raise (_Absent if status == 404 and code in _ABSENT else Rejected)(code, reason)
 
 
 def _error(content: bytes) -> tuple[str, str]:

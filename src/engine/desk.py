@@ -17,7 +17,8 @@ SETTLE = 5 * SEC
 MINUTE = 60 * SEC
 # Complete readings of the venue's fills after which a difference of positions is no longer a matter of time.
 READINGS = 2
-# Readings after which a difference of money is taken for a transfer that nobody told us of.
+# Readings after which a difference of money is taken for a transfer that nobody told us of; where as much is missing as
+# a day may lose, it may as well be a loss.
 EXPLAINED_WITHIN = 10
 # Rounding at the venue may cost this share of the volume traded (quant: alarm above 1e-6 of volume), and at least a
 # cent.
@@ -36,7 +37,8 @@ class Desk:
 
     Equity and every limit judge what this run trades. A position in another market, a hedge perhaps, stands outside:
     what it gains or loses while it is open moves nothing here, so it halts nobody; what it realises, or pays, shows as
-    remainder. The runtime warns of it for as long as it is there.
+    remainder, and reduces when as much of it is missing as a day may lose. The runtime warns of it for as long as it is
+    there.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Desk:
         self._remainder_since: int | None = None
         self._remainder = Decimal(0)  # the latest, and how often the past was read without explaining it
         self._unexplained = 0
+        self._missed: int | None = None  # readings since as much is missing as a day may lose; None: it is not
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
@@ -202,6 +205,7 @@ class Desk:
         self._watch_funding()
         self._watch_positions(now)
         self._watch_remainder(now)
+        self._watch_missing(now)
         self._watch_first_hour(now)
         return Trip(self.state, self.reason, now) if self.state is not before else None
 
@@ -273,6 +277,8 @@ class Desk:
         self._readings = self._readings + 1 if difference == self._difference else 1
         self._difference = difference
         self._unexplained += 1
+        if self._missed is not None:
+            self._missed += 1
 
     def _watch_remainder(self, now: int) -> None:
         remainder = self.remainder_usd()
@@ -292,6 +298,27 @@ class Desk:
             self._remainder_since = now
         if now - self._remainder_since > SETTLE:
             self.warnings["remainder"] = f"{remainder:+.6f} USD of the venue's balance is not explained by our books"
+
+    def _watch_missing(self, now: int) -> None:
+        """Only reduce once as much is missing as a day may lose, and reading the past again and again explains it not.
+
+        The limits cannot see it, for they go by our own count, so that a withdrawal is no loss.
+        """
+        remainder, most = self.remainder_usd(), Decimal(str(self.limits.max_daily_loss_usd))
+        if remainder is None:
+            return
+        if remainder > -most:
+            self._missed = None
+            return
+        # What goes on growing is never the same for ten readings; so they are counted apart.
+        self._missed = self._missed or 0
+        if max(self._missed, self._unexplained) >= EXPLAINED_WITHIN:
+            reason = (
+                f"missing from the venue's balance: {-remainder:.2f} USD, and nothing explains it (max_daily_loss_usd "
+                f"is {most:.2f}); a withdrawal looks the same; a restart takes the new balance as its start, but the "
+                "losses of the day and since the peak are then counted with what is missing"
+            )
+            self.trip(Trip(TradingState.REDUCING, reason, now))
 
     def _take_for_deposit(self, usd: Decimal) -> None:
         """Take *usd* of what nothing explains for paid in, so that the limits compare with it, too: the next start

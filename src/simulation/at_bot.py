@@ -91,14 +91,18 @@ class AtBot(Court):
         return "" if self.cash_of(desk) is not None else f"cash {exchange.cash(ACCOUNT)} USD, ours {_cash(desk)}"
 
     def cash_of(self, desk: Desk) -> Decimal | None:
-        """Return the cash in the bot's books when it is the exchange's, else None.
+        """Return the cash in the bot's books when it is the exchange's, else None."""
+        return None if self.moved_usd(desk) is None else _cash(desk)
 
-        Money that the operator moved is told by nobody: it stays a remainder, of just as much, until the next start.
+    def moved_usd(self, desk: Desk) -> Decimal | None:
+        """Return what the operator has paid in since the books were opened (< 0: taken out); None while they lack
+        anything else.
+
+        Money that he moved is told by nobody: it stays a remainder, of just as much, until the next start.
         """
-        ours_usd = _cash(desk)
-        missing = self._world.exchange.cash(ACCOUNT) - ours_usd - desk.transfers_usd
+        more = self._world.exchange.cash(ACCOUNT) - _cash(desk) - desk.transfers_usd
         moved = self._world.moved_usd
-        return ours_usd if missing in (sum(moved[k:], Decimal(0)) for k in range(len(moved) + 1)) else None
+        return more if more in (sum(moved[k:], Decimal(0)) for k in range(len(moved) + 1)) else None
 
     def close(self, summary: Summary, *, healed: bool) -> None:
         """Judge how an orderly end left the account."""

@@ -21,6 +21,9 @@ class Ears:
     def requested(self, verb: str) -> None:
         """A request leaves."""
 
+    def answered(self, verb: str) -> None:
+        """A good answer has reached the run."""
+
     def refused(self, after: float) -> None:
         """The venue has told the run to send nothing for *after* seconds (429)."""
 

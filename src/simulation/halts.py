@@ -3,8 +3,9 @@
 ====  ===================================================================================================
 I16   whatever halts or reduces is one of the reasons there are, and it is true: a limit of loss that the
       exchange's cash bears out, a position that the venue took away, a clock that is wrong, a key that is
-      refused, a side that traded too much, an operator's word; and a loss beyond a limit, or a position taken
-      away, that the bot has heard of is a halt within seconds
+      refused, a side that traded too much, an operator's word, as much money taken out as a day may lose; and a
+      loss beyond a limit, or a position taken away, that the bot has heard of is a halt within seconds; so much
+      money taken out leaves only reducing once the past has been read often enough
 ====  ===================================================================================================
 
 Halts over a position that differs (I4), over an order filled too far (I12) and by the bot's own assertions are judged
@@ -17,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
 
-from src.engine.desk import Desk
+from src.engine.desk import EXPLAINED_WITHIN, Desk
 from src.engine.risk import RiskLimits, TradingState
 from src.engine.throttle import MOST_ORDERS, MOST_TURNS, WINDOW
 from src.model.actions import Side
@@ -30,6 +31,8 @@ from src.simulation.purse import Purse
 from src.simulation.world import ACCOUNT, SEC, World
 
 _HEARD = 8  # looks within which a position taken away must have halted trading
+_MORE = 3  # readings of the past: the bot may not have heard of the money yet
+_CHANGE_USD = 25.0  # what executions that are being told may make up for a moment
 _LATELY = 900 * SEC  # a run hears of what has happened since the last one that came so far as to open its books
 _READ_SEC = 60.0  # the venue's own figures may be read so long ago
 _CLOCK_SLACK = 0.1  # seconds
@@ -51,6 +54,8 @@ class Halts(Pace):
         self._state = TradingState.RUNNING
         self._taken: dict[str, tuple[str, int]] = {}  # trades told that took a position away → market, looks since
         self._on: list[set[str]] = [set(), set()]  # rows that were on at the last two looks
+        self._moved = len(self._world.moved_usd)  # before this run began
+        self._payments_read: int | None = None  # answers about funding since too much money was taken out, if it was
         if house is not None:
             self._purse.enter()
             self._begun = self._world.now()
@@ -63,6 +68,11 @@ class Halts(Pace):
         super().fed(stream, market, fact)
         if stream == "account" and isinstance(fact, Fill) and fact.kind is not FillKind.TRADE:
             self._taken.setdefault(fact.trade_id, (fact.market, 0))
+
+    def answered(self, verb: str) -> None:
+        super().answered(verb)
+        if verb == "funding" and self._payments_read is not None:  # the last of a reading of the past, in each market
+            self._payments_read += 1
 
     def look(self) -> None:
         super().look()
@@ -84,6 +94,14 @@ class Halts(Pace):
         self._state = desk.state
         if not any(word in desk.reason for word in _JUDGED_ELSEWHERE) and not self._is_true(desk):
             self.violate("I16", f"trading is {desk.state.value} without a cause: {desk.reason}")
+
+    def will_reduce(self, desk: Desk) -> bool:
+        """Whether so much money has been taken out of the account that only reducing can follow."""
+        moved = self.moved_usd(desk)
+        return desk.state is TradingState.RUNNING and moved is not None and -moved >= self._most_missing()
+
+    def _most_missing(self) -> Decimal:
+        return Decimal(str(self.limits.max_daily_loss_usd))
 
     def poor(self) -> bool:
         """Whether the account has so little that only reducing is right."""
@@ -117,6 +135,7 @@ class Halts(Pace):
             if looks == _HEARD:
                 self.violate("I16", f"{market}: trade {trade_id} took a position away, and trading is not halted")
         limits = self.limits
+        self._judge_taken_out(desk)
         if self._purse.surely_lost(limits.max_daily_loss_usd, limits.max_drawdown_usd):
             self.violate(
                 "I16", f"equity is {self._equity:.2f} USD, a loss beyond the limits, and trading is not halted"
@@ -124,6 +143,19 @@ class Halts(Pace):
         if desk.state is TradingState.RUNNING and self._purse.surely_below(limits.min_balance_usd):
             told = f"equity is {self._equity:.2f} USD, min_balance_usd is {limits.min_balance_usd:g}"
             self.violate("I16", f"{told}, and trading goes on as ever")
+
+    def _judge_taken_out(self, desk: Desk) -> None:
+        moved = self.moved_usd(desk)
+        if moved is None:
+            return
+        if -moved < self.limits.max_daily_loss_usd + _CHANGE_USD:
+            self._payments_read = None
+            return
+        self._payments_read = self._payments_read or 0
+        often = self._payments_read > (EXPLAINED_WITHIN + _MORE) * len(desk.markets)
+        if often and desk.state is TradingState.RUNNING:
+            self.violate("I16", f"{-moved} USD were taken out, and trading goes on as ever")
+            self._payments_read = None
 
     # --- why it may --------------------------------------------------------------------------------------------------
 
@@ -136,6 +168,7 @@ class Halts(Pace):
                 "equity is": lambda: self._purse.maybe_below(limits.min_balance_usd),
                 "the venue holds": lambda: min(usd for _, usd in self._totals) < limits.min_balance_usd + 1.0,
                 "by hand": self._commanded,
+                "missing from the venue's balance": self._was_taken_out,
             }
         else:
             causes = {
@@ -157,6 +190,11 @@ class Halts(Pace):
         now = self._world.seconds()
         faults = self._world.schedule.faults
         return any(each.kind == "H6" and each.scope == "reduce" and each.time <= now for each in faults)
+
+    def _was_taken_out(self) -> bool:
+        """Whether the operator has taken out as much as a day may lose, from some moment of this run on."""
+        moved = self._world.moved_usd
+        return any(-sum(moved[k:], Decimal(0)) >= self._most_missing() for k in range(self._moved, len(moved)))
 
     def _clock_is_wrong(self) -> bool:
         assert self._house is not None

@@ -199,6 +199,7 @@ class Requests(Link):
             self._ears.refused(limit.after)
             raise
         self._live()
+        self._ears.answered(verb)
         if action is not None:
             self._ears.at("answered")
             self._live()

@@ -101,6 +101,8 @@ class Simulation(Runs):
             return "no run"
         if desk.state is TradingState.HALTED or (desk.state is TradingState.REDUCING and not self.truth.poor()):
             return f"no quotes: {desk.state.value}, {desk.reason}"
+        if self.truth.will_reduce(desk):
+            return "money was taken out, and trading goes on as ever"
         for name, market in desk.markets.items():
             unknown = [o.order_id for o in market.blotter.working.values() if o.state is OrderState.UNKNOWN]
             if unknown:

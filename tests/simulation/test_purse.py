@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from src.engine.desk import Desk
 from src.model.facts import BookDelta
 from src.simulation.at_book import PastMids, Seen
 from src.simulation.plan import Fault, Knobs, Schedule
@@ -86,6 +92,45 @@ def test_an_operator_may_reduce_and_restart():
     result = simulate(Schedule(1, 60, faults=(Fault(15.0, "H6", scope="reduce"),)))
     assert result.violations == ()
     assert result.runs > 2
+
+
+WITHDRAWN = Schedule(1, 60, Knobs(loss_usd=200.0), (Fault(10.0, "H7", strength=-300.0),))
+
+
+def test_an_operator_who_takes_out_as_much_as_a_day_may_lose_finds_the_bot_reducing_and_restarts_it():
+    """300 USD of 200: reduced, restarted, halted by the saved losses, cleared; then both sides are quoted again."""
+    result = simulate(WITHDRAWN, events=4_000)
+    assert result.violations == ()
+    trips = [event.split("trips ", 1)[1] for event in result.last_events if "trips " in event]
+    assert [trip.split(" ")[:2] for trip in trips] == [["REDUCING", "missing"], ["HALTED", "lost"]]
+    assert result.runs == 4
+
+
+def test_a_withdrawal_below_the_limit_reduces_nothing():
+    """190 USD of 200 are a warning and no more."""
+    result = simulate(msgspec.structs.replace(WITHDRAWN, faults=(Fault(10.0, "H7", strength=-190.0),)), events=4_000)
+    assert result.violations == ()
+    assert not [event for event in result.last_events if "trips " in event]
+
+
+def test_a_bot_that_trades_on_whatever_is_taken_out_is_accused(monkeypatch: pytest.MonkeyPatch):
+    """The desk looks away: the judge notices it while the faults last, and once more when they are over."""
+    monkeypatch.setattr(Desk, "_watch_missing", lambda *_: None)
+    found = {each.invariant: each.what for each in simulate(WITHDRAWN).violations}
+    assert found == {
+        "I4": "150 s after the last fault: money was taken out, and trading goes on as ever",
+        "I16": "300.00000 USD were taken out, and trading goes on as ever",
+    }
+
+
+def test_a_bot_that_misses_money_which_nobody_took_out_is_accused(monkeypatch: pytest.MonkeyPatch):
+    """The desk finds 300 USD missing for no reason: trading is reduced without a cause."""
+    monkeypatch.setattr(Desk, "remainder_usd", lambda _: Decimal(-300))
+    result = simulate(msgspec.structs.replace(WITHDRAWN, faults=()))
+    assert any(
+        each.invariant == "I16" and "without a cause: missing from the venue's balance" in each.what
+        for each in result.violations
+    )
 
 
 def test_what_is_there_beyond_the_saved_peak_after_a_restart_may_stand_for_the_days_start():

@@ -177,7 +177,8 @@ async def _books(
             shown = [order for order in await ask(venue.open_orders, "open orders") if order.venue_id in ours]
         past, paid = await _past(venue, names, since)
         now = clock.now()
-        seen = _ids(past, paid), {position.market: position.size for position in positions}, _hour(positions, now)
+        held = {position.market: position.size for position in positions if position.market in names}
+        seen = _ids(past, paid), held, _hour(positions, now)
         settled = _latest(past, paid, positions, balance, now) < now - LAG - round(CLOCK_LIMIT * SEC)
         if seen == before or (settled and seen[0] == known):
             return past, paid, positions, balance, shown

@@ -236,11 +236,15 @@ class Trip(msgspec.Struct, frozen=True):
 
 
 class LossState(msgspec.Struct, frozen=True):
-    """What the loss limits must remember across restarts. *day* is a date in UTC (ISO), empty before any equity."""
+    """What the loss limits must remember across restarts. *day* is a date in UTC (ISO), empty before any equity.
+
+    *last_equity_usd* is None where an earlier version saved none.
+    """
 
     day: str = ""
     day_start_equity_usd: Decimal = Decimal(0)
     peak_equity_usd: Decimal = Decimal(0)
+    last_equity_usd: Decimal | None = None
 
 
 class LossGuard:
@@ -284,17 +288,24 @@ class LossGuard:
     def transfer(self, amount_usd: Decimal) -> None:
         """Shift the references by money moved in (> 0) or out, so that it is no gain and no loss."""
         if self._state.day:
+            last = self._state.last_equity_usd
             self._state = LossState(
                 day=self._state.day,
                 day_start_equity_usd=self._state.day_start_equity_usd + amount_usd,
                 peak_equity_usd=self._state.peak_equity_usd + amount_usd,
+                last_equity_usd=None if last is None else last + amount_usd,
             )
 
     def _return(self, equity_usd: Decimal) -> None:
-        """Take what the account has beyond its peak for paid in while nobody looked: a gain would bear the same, but of
-        money paid in as much could otherwise be lost unseen today.
+        """Take what the account has more than when it was last looked at for paid in while nobody looked.
+
+        Else money paid in would hide the losses of before, and as much again could be lost unseen. What a position has
+        gained meanwhile, or since the last save of a run that was killed, is taken for the same: it makes good no
+        loss, so a limit may be met too early, and never too late. Only where such a run lost within its last seconds,
+        and money was paid in before the next, is that loss not seen. What is missing may be a loss, and counts as one.
         """
-        if (more := equity_usd - self._state.peak_equity_usd) > 0:
+        last = self._state.last_equity_usd
+        if (more := equity_usd - (self._state.peak_equity_usd if last is None else last)) > 0:
             self.transfer(more)
 
     def _roll(self, now: int, equity_usd: Decimal) -> None:
@@ -304,4 +315,5 @@ class LossGuard:
             day=max(day, old.day),
             day_start_equity_usd=equity_usd if day > old.day else old.day_start_equity_usd,
             peak_equity_usd=max(old.peak_equity_usd, equity_usd) if old.day else equity_usd,
+            last_equity_usd=equity_usd,
         )

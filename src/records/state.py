@@ -27,6 +27,7 @@ class SavedState(msgspec.Struct, kw_only=True):
     day: str = ""  # UTC date
     day_start_equity_usd: Decimal | None = None
     peak_equity_usd: Decimal | None = None
+    last_equity_usd: Decimal | None = None
     reserved_nonce: int = 0  # every nonce up to here may have been used
     program: str = ""  # version and configuration that traded last
     program_since: int = 0  # ns, when it was started first
@@ -105,11 +106,14 @@ class StateFile:
             self._save_soon()
         return nonce
 
-    def remember(self, day: str, day_start_equity_usd: Decimal, peak_equity_usd: Decimal) -> None:
+    def remember(
+        self, day: str, day_start_equity_usd: Decimal, peak_equity_usd: Decimal, last_equity_usd: Decimal | None
+    ) -> None:
         """Keep what the loss limits must know after a restart; written soon, by the thread."""
         with self._lock:
             self.state.day = day
             self.state.day_start_equity_usd, self.state.peak_equity_usd = day_start_equity_usd, peak_equity_usd
+            self.state.last_equity_usd = last_equity_usd
         self._save_soon()
 
     def since(self, program: str, now: int) -> int:
@@ -139,5 +143,6 @@ class StateFile:
             self.state.halt, self.state.halt_time = "", 0
             # Day and peak begin at the equity the operator restarts with; else the same limit would fire at once.
             self.state.day, self.state.day_start_equity_usd, self.state.peak_equity_usd = "", None, None
+            self.state.last_equity_usd = None
         self.save()
         return reason

@@ -43,7 +43,7 @@ from src.runtime.summary import summarise
 from src.runtime.trader import Trader
 from src.venues.protocol import Venue
 
-LOSSES_EVERY = 5 * SEC  # the peak may rise every second, and each save is a sync of the disk
+LOSSES_EVERY = 5 * SEC  # equity may change every second, and each save is a sync of the disk
 LAST_READING = 10.0  # seconds at most
 
 log = structlog.get_logger()

@@ -27,12 +27,16 @@ class Purse:
         self._age = 0  # looks since then
         self._peak = float("-inf")  # of which a run has certainly made a note
         self._highest = float("-inf")
+        self._left = float("inf")  # the least that an earlier run may have saved as its last
+        self._unsaved: deque[float] = deque()
         self.enter()
 
     def enter(self) -> None:
         """A run begins: what the last one may not have saved is unknown."""
         self._recent: deque[float | None] = deque(maxlen=_SURE)
-        self._unsaved: deque[float] = deque()
+        earlier = self._left if len(self._unsaved) < _SAVED else float("inf")
+        self._left = min(earlier, *self._unsaved, float("inf"))
+        self._unsaved.clear()
         self._slack = 0.0
         self._returns = True
         if self._age < _SAVED:
@@ -42,7 +46,7 @@ class Purse:
         """Take in the equity (None while the books disagree), what is held, and the day the bot counts."""
         around = [each for each in (self._recent[-1] if self._recent else None, equity) if each is not None]
         self._age += 1
-        returns = self._returns and day == self._day
+        same_day = day == self._day
         if day != self._day:
             self._day, self._age = day, 0
             self._began = (min(around), max(around)) if around else None
@@ -50,9 +54,11 @@ class Purse:
         self._slack = _CENT_SLACK + _SHARE_SLACK * held_usd
         if equity is None or not day:
             return
-        if returns and self._began is not None:  # what is there beyond the saved peak may be taken for paid in
-            least, most = self._began
-            self._began = least, most + max(0.0, max(around) + self._slack - self._peak)
+        if self._returns and self._left < float("inf"):  # what is more than was saved may be taken for paid in
+            more = max(0.0, max(around) + self._slack - self._left)
+            self._highest += more
+            if same_day and self._began is not None:
+                self._began = self._began[0], self._began[1] + more
         self._returns = False
         self._highest = max(self._highest, equity)
         self._unsaved.append(min(around))

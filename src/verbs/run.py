@@ -188,7 +188,7 @@ class _Run:
             loss=_loss(state),
             show=self._show,
             tripped=lambda trip: _latch(state, trip),
-            losses=lambda loss: state.remember(loss.day, loss.day_start_equity_usd, loss.peak_equity_usd),
+            losses=lambda loss: state.remember(*msgspec.structs.astuple(loss)),
             failing=lambda: state.failure,
             guarded=self._guarded or (lambda: None),
             warnings=self._recent.lines,
@@ -261,7 +261,7 @@ def _loss(state: StateFile) -> LossState | None:
     saved = state.state
     if not saved.day or saved.day_start_equity_usd is None or saved.peak_equity_usd is None:
         return None
-    return LossState(saved.day, saved.day_start_equity_usd, saved.peak_equity_usd)
+    return LossState(saved.day, saved.day_start_equity_usd, saved.peak_equity_usd, saved.last_equity_usd)
 
 
 def _latch(state: StateFile, trip: Trip) -> None:

@@ -539,7 +539,7 @@ def test_money_paid_in_loosens_no_limit_after_a_restart():
     for _ in range(2):
         assert desk.watch(START + 2 * SEC) is None
 
-    assert desk.guard.state == LossState("1970-01-01", Decimal(10_545), Decimal(10_545))
+    assert desk.guard.state == LossState("1970-01-01", Decimal(10_545), Decimal(10_545), Decimal(10_500))
     again = make_desk("10494", loss=desk.guard.state)
     trip = again.watch(START)
     assert trip is not None

@@ -343,9 +343,9 @@ def test_the_day_begins_anew_at_midnight_utc() -> None:
     watch = guard()
     watch.update(3 * DAY, Decimal(1000))
     assert watch.update(4 * DAY - 1, Decimal(960)) is None
-    assert watch.state == LossState("1970-01-04", Decimal(1000), Decimal(1000))
+    assert watch.state == LossState("1970-01-04", Decimal(1000), Decimal(1000), Decimal(960))
     assert watch.update(4 * DAY, Decimal(960)) is None
-    assert watch.state == LossState("1970-01-05", Decimal(960), Decimal(1000))
+    assert watch.state == LossState("1970-01-05", Decimal(960), Decimal(1000), Decimal(960))
     assert watch.update(4 * DAY + 1, Decimal(920)) is None
 
 
@@ -355,7 +355,7 @@ def test_a_clock_set_back_does_not_begin_a_new_day() -> None:
     watch.update(4 * DAY, Decimal(1000))
     trip = watch.update(4 * DAY - 1, Decimal(940))
     assert trip is not None and "lost 60.00 USD" in trip.reason
-    assert watch.state == LossState("1970-01-05", Decimal(1000), Decimal(1000))
+    assert watch.state == LossState("1970-01-05", Decimal(1000), Decimal(1000), Decimal(940))
 
 
 def test_losses_over_days_end_in_the_drawdown_limit() -> None:
@@ -390,7 +390,7 @@ def test_a_withdrawal_is_no_loss_and_a_deposit_hides_none() -> None:
     watch.transfer(Decimal(-200))
     assert watch.update(1, Decimal(800)) is None
     watch.transfer(Decimal(500))
-    assert watch.state == LossState("1970-01-01", Decimal(1300), Decimal(1300))
+    assert watch.state == LossState("1970-01-01", Decimal(1300), Decimal(1300), Decimal(1300))
     trip = watch.update(2, Decimal(1250))
     assert trip is not None and trip.state is TradingState.HALTED
 
@@ -410,7 +410,7 @@ def test_the_peak_is_an_equity_that_was_seen() -> None:
     watch = guard()
     trip = watch.update(0, Decimal(-200))
     assert trip is not None and trip.state is TradingState.REDUCING
-    assert watch.state == LossState("1970-01-01", Decimal(-200), Decimal(-200))
+    assert watch.state == LossState("1970-01-01", Decimal(-200), Decimal(-200), Decimal(-200))
 
 
 @given(
@@ -419,20 +419,79 @@ def test_the_peak_is_an_equity_that_was_seen() -> None:
 )
 def test_a_restart_at_any_point_loosens_no_limit(equities: list[tuple[int, Decimal]], restart: int) -> None:
     """A guard rebuilt from its saved state trips whenever one that never stopped does, and exactly then unless it found
-    more than its peak on its return; the peak only rises.
+    more on its return than there was; the peak only rises.
     """
     steady, restarted, now, peak, richer = guard(), guard(), 0, Decimal(0), False
     for step, (wait, equity) in enumerate(equities):
         now += wait
         if step == restart:
-            richer = bool(restarted.state.day) and equity > restarted.state.peak_equity_usd
+            richer = (last := restarted.state.last_equity_usd) is not None and equity > last
             restarted = guard(restarted.state)
         verdict, again = steady.update(now, equity), restarted.update(now, equity)
         assert richer or verdict == again
         assert verdict is None or (again is not None and most_severe(verdict.state, again.state) is again.state)
         peak = max(peak, equity)
         assert richer or steady.state == restarted.state
-        assert steady.state.peak_equity_usd == restarted.state.peak_equity_usd == peak
+        assert steady.state.peak_equity_usd == peak <= restarted.state.peak_equity_usd
+
+
+def test_money_paid_in_between_two_runs_forgives_no_loss() -> None:
+    """1000, 40 lost, 100 paid in while nobody looked: 10 more halt, at 1050, though that is above the old peak."""
+    first = guard()
+    first.update(0, Decimal(1000))
+    first.update(1, Decimal(960))
+    second = guard(first.state)
+    assert second.update(2, Decimal(1060)) is None
+    assert second.state == LossState("1970-01-01", Decimal(1100), Decimal(1100), Decimal(1060))
+    assert second.update(3, Decimal("1050.01")) is None
+    trip = second.update(4, Decimal(1050))
+    assert trip is not None and trip.reason.startswith("lost 50.00 USD since 00:00 UTC")
+
+
+def test_money_paid_in_before_a_new_day_leaves_the_fall_from_the_peak() -> None:
+    """70 lost from the peak, 100 paid in over midnight: the day begins with what is there, and 30 more from the peak
+    halt.
+    """
+    first = guard(LossState("1970-01-01", Decimal(960), Decimal(1000), Decimal(930)))
+    assert first.update(DAY, Decimal(1030)) is None
+    assert first.state == LossState("1970-01-02", Decimal(1030), Decimal(1100), Decimal(1030))
+    trip = first.update(DAY + 1, Decimal(1000))
+    assert trip is not None and trip.reason.startswith("equity fell 100.00 USD from its peak")
+
+
+def test_what_a_position_gained_while_nobody_looked_makes_no_loss_good() -> None:
+    """40 lost, 15 regained between two runs, which might have been paid in: 40 stay lost, and 10 more halt."""
+    second = guard(LossState("1970-01-01", Decimal(1000), Decimal(1000), Decimal(960)))
+    assert second.update(1, Decimal(975)) is None
+    trip = second.update(2, Decimal(965))
+    assert trip is not None and trip.reason.startswith("lost 50.00 USD since 00:00 UTC")
+
+
+def test_what_is_missing_after_a_restart_counts_as_lost() -> None:
+    """Taken out or lost, nobody can tell: 50 less than at the last look halts."""
+    second = guard(LossState("1970-01-01", Decimal(1000), Decimal(1000), Decimal(1000)))
+    trip = second.update(1, Decimal(950))
+    assert trip is not None and trip.state is TradingState.HALTED
+
+
+def test_a_state_of_an_earlier_version_compares_with_its_peak() -> None:
+    """Without a last equity only what lies beyond the peak is taken for paid in."""
+    second = guard(LossState("1970-01-01", Decimal(1000), Decimal(1000)))
+    assert second.update(1, Decimal(990)) is None
+    assert second.state == LossState("1970-01-01", Decimal(1000), Decimal(1000), Decimal(990))
+    third = guard(LossState("1970-01-01", Decimal(1000), Decimal(1000)))
+    assert third.update(1, Decimal(1100)) is None
+    assert third.state == LossState("1970-01-01", Decimal(1100), Decimal(1100), Decimal(1100))
+
+
+def test_money_moved_before_the_next_look_is_not_taken_for_moved_again() -> None:
+    """500 paid in and told, and the run is killed at once: the next finds them, and shifts nothing a second time."""
+    first = guard()
+    first.update(0, Decimal(1000))
+    first.transfer(Decimal(500))
+    second = guard(first.state)
+    assert second.update(1, Decimal(1500)) is None
+    assert second.state.peak_equity_usd == 1500
 
 
 def test_what_was_paid_in_between_two_runs_cannot_be_lost_unseen_on_that_day() -> None:

@@ -37,17 +37,38 @@ def test_the_next_block_is_reserved_before_this_one_ends(tmp_path):
 def test_loss_references_are_written_by_the_thread(tmp_path):
     """What the guard remembers is on the disk after the writer has caught up."""
     state = StateFile(tmp_path / "state.json")
-    state.remember("2026-01-02", Decimal("9.5"), Decimal("10.5"))
+    state.remember("2026-01-02", Decimal("9.5"), Decimal("10.5"), Decimal("10.1"))
     state.close()
 
-    assert StateFile(tmp_path / "state.json").state.peak_equity_usd == Decimal("10.5")
+    saved = StateFile(tmp_path / "state.json").state
+    assert (saved.peak_equity_usd, saved.last_equity_usd) == (Decimal("10.5"), Decimal("10.1"))
+
+
+def test_clearing_a_halt_forgets_every_reference(tmp_path):
+    """Day, peak and last equity: the next start begins anew with what it finds."""
+    state = StateFile(tmp_path / "state.json")
+    state.remember("2026-01-02", Decimal("9.5"), Decimal("10.5"), Decimal("10.1"))
+    state.clear_halt()
+    state.close()
+
+    saved = StateFile(tmp_path / "state.json").state
+    assert (saved.day, saved.day_start_equity_usd, saved.peak_equity_usd, saved.last_equity_usd) == ("", *[None] * 3)
+
+
+def test_a_file_of_an_earlier_version_has_no_last_equity(tmp_path):
+    """It was not saved then; everything else holds."""
+    (tmp_path / "state.json").write_text(
+        '{"day": "2026-01-02", "day_start_equity_usd": "9.5", "peak_equity_usd": "10.5", "reserved_nonce": 7}'
+    )
+    saved = StateFile(tmp_path / "state.json").state
+    assert (saved.peak_equity_usd, saved.last_equity_usd, saved.reserved_nonce) == (Decimal("10.5"), None, 7)
 
 
 def test_a_disk_that_refuses_is_told(tmp_path):
     """A folder stands where the file belongs: the failure has the path, nothing is raised on the loop."""
     state = StateFile(tmp_path / "state.json")
     (tmp_path / "state.json").mkdir()
-    state.remember("2026-01-02", Decimal(1), Decimal(1))
+    state.remember("2026-01-02", Decimal(1), Decimal(1), Decimal(1))
     state.close()
 
     assert "state.json cannot be written" in state.failure

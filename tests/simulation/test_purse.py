@@ -133,6 +133,19 @@ def test_a_bot_that_misses_money_which_nobody_took_out_is_accused(monkeypatch: p
     )
 
 
+def test_what_a_run_finds_more_than_the_last_one_left_may_stand_for_paid_in():
+    """100 at the day's start, 97 at the end, 199 found: losses of 3 and 6 are possible together, and sure from 100."""
+    purse = looked([100.0] * 30 + [97.0] * 30)
+    purse.enter()
+    for equity in (199.0, 193.5):
+        purse.look(equity, 0.0, "2025-01-01")
+    assert purse.maybe_lost(8)
+    assert purse.maybe_fallen(8)
+    assert not purse.maybe_lost(10)
+    assert not purse.maybe_fallen(10)
+    assert not purse.surely_lost(8, 1000)
+
+
 def test_what_is_there_beyond_the_saved_peak_after_a_restart_may_stand_for_the_days_start():
     """100 at the day's start; the next run finds 200: a loss of 6 from there is possible, and sure only from 100."""
     purse = looked([100.0] * 30)

@@ -14,6 +14,7 @@ from src.model.actions import OrderState, Side
 from src.model.errors import Unanswered
 from src.model.facts import Answer, Fill, OrderAbsent, OrderUpdate, Outcome, Stream, Verb
 from src.runtime.trader import CLEAN_ANSWERS, LONGEST_FLIGHT, OVERLAP
+from src.sandbox.translation import translate
 from tests.runtime.builders import (
     ACCOUNT,
     BTC,
@@ -380,6 +381,27 @@ async def test_an_order_decided_on_a_book_that_has_gone_since_does_not_leave():
             withheld = [e for e in s.journal.entries if isinstance(e, Answer) and e.outcome is Outcome.WITHHELD]
             assert {answer.reason for answer in withheld} == {"book stream down"}
             assert s.exchange.accepted == []
+
+
+@virtual
+async def test_an_order_whose_room_was_taken_since_it_was_decided_does_not_leave():
+    """The request takes 0.5 s to prepare. Meanwhile it is heard that another hand has bought for $336 of the $400 that
+    are allowed: the bid is withheld, the ask leaves.
+    """
+    async with scene(latency_sec=0.5) as s:
+        house = s.house()
+        async with living(house):
+            await s.until(lambda: len(working(house, BTC, OrderState.INTENT)) == 2)
+            s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, 84_000, 400)
+            (trade,) = s.exchange.trades(ACCOUNT, BTC)
+            market_of(house).apply(msgspec.structs.replace(translate(trade, 0), time=virtual_now()))
+            await s.until(lambda: not working(house, BTC, OrderState.INTENT), within=1)
+            withheld = [e for e in s.journal.entries if isinstance(e, Answer) and e.outcome is Outcome.WITHHELD]
+            assert [(e.order_id, e.reason) for e in withheld] == [
+                ("xmma-BTC-USD-1", "no room any more: 119 lots BUY against 76")
+            ]
+            await s.until(lambda: s.exchange.accepted, within=1)
+            assert [request.side for _, request in s.exchange.accepted] == [Side.SELL]
 
 
 @virtual

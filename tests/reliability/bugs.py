@@ -23,24 +23,34 @@ class Bug(msgspec.Struct, frozen=True):
 
 
 BUGS = [
-    Bug("A stream that connected and never told anything was waited for without end", "simulation", "seed-26.json"),
-    Bug("The same on another stream, seen as quotes that did not return", "simulation", "seed-29.json"),
+    Bug("A stream that connected and never told anything was waited for without end", "simulation", "seed-29.json"),
     Bug("An outage that had passed kept trading halted for good", "simulation", "seed-45.json"),
-    Bug("The same by way of a position that could not be read meanwhile", "simulation", "seed-71.json"),
     Bug("A funding payment during the start was counted twice", "simulation", "seed-273.json"),
-    Bug("An order waiting to leave was not counted against one found meanwhile", "simulation", "seed-38.json"),
-    Bug("An order that landed while the bot left stayed open", "simulation", "seed-39.json"),
-    Bug("After a sleep a mark was believed whose age could no longer be told", "simulation", "seed-290.json"),
+    Bug(
+        "An order waiting to leave was not counted against one found meanwhile",
+        "simulation",
+        "found-while-waiting.json",
+    ),
+    Bug("An order that landed while the bot left stayed open", "simulation", "landed-while-leaving.json"),
+    Bug(
+        "After a sleep a mark was believed whose age could no longer be told",
+        "simulation",
+        "mark-of-before-a-sleep.json",
+    ),
     Bug(
         "A series of trades by another hand was taken for a lasting difference, and halted",
         "simulation",
-        "seed-34.json",
+        "trades-in-a-row.json",
     ),
-    Bug("A test order that a taker filled was taken for proof that the timer works", "simulation", "seed-166.json"),
+    Bug(
+        "A test order that a taker filled was taken for proof that the timer works",
+        "simulation",
+        "filled-test-order.json",
+    ),
     Bug(
         "The judge blamed the bot for a test order that an earlier run's mass-cancel took",
         "simulation",
-        "seed-2131.json",
+        "mass-cancel-of-the-run-before.json",
     ),
     Bug(
         "A restart took the position of before a fill for the present one, for the venue answered from a copy",
@@ -249,7 +259,7 @@ BUGS = [
 
 def place(bug: Bug) -> str:
     """Return the path, or the test, that keeps *bug* away."""
-    return f"{_SCHEDULES}/{bug.kept}" if bug.kept.startswith("seed-") else bug.kept
+    return f"{_SCHEDULES}/{bug.kept}" if bug.kept.endswith(".json") else bug.kept
 
 
 def undescribed() -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from src.engine import book, desk, lifecycle, market, reconcile, throttle
@@ -23,6 +25,7 @@ from src.runtime import canary, continuity, deadman, house
 from src.simulation.plan import ROWS, Fault, Knobs, Schedule, decode, draw, encode, read
 from src.simulation.run import Result, simulate
 from src.simulation.world import World
+from tests.reliability import mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = Path(__file__).parent / "found"  # schedules that broke an invariant once, as whole values: rows may change
@@ -133,17 +136,29 @@ def test_a_payment_whose_rate_does_not_make_it_is_doubted_and_the_books_still_ag
 @pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("path", sorted(FOUND.glob("*.json")), ids=lambda path: path.stem)
 def test_what_was_found_once_is_not_lost_again(path: Path):
-    """26, 29: a stream that connects and never begins. 45, 71: an outage became a lasting halt. 273: a payment during
-    the opening was counted twice. 39: what landed while the bot left stayed open.
-    166: a taker who swept 4 % of a thin book filled the test order, and its end was taken for the timer's deed.
+    """29: a stream that connects and never begins. 45: an outage became a lasting halt. 273: a payment during the
+    opening was counted twice. landed-while-leaving: it stayed open.
+    filled-test-order: a taker who swept a thin book filled it, and its end was taken for the timer's deed.
     6: in a thin book without any fault the mid followed our own orders that had just ended, 250 orders in two minutes.
-    34: foreign trades in a row, each read as slowly as the next came, looked like a lasting difference.
-    38: an order that waited to leave was not counted against an order found meanwhile.
-    290: after a sleep a mark was believed whose age our clock could no longer tell.
+    trades-in-a-row: of another hand, each read as slowly as the next came, looked like a lasting difference.
+    found-while-waiting: an order that waited to leave was not counted against an order found meanwhile.
+    mark-of-before-a-sleep: it was believed, although our clock could no longer tell its age.
     1: before the first price after a restart a long position looked like missing money, and only reducing was left.
-    2131: a mass-cancel of an earlier run ended the test order while the timer ran, and the judge blamed the bot.
+    mass-cancel-of-the-run-before: it ended the test order while the timer ran, and the judge blamed the bot.
     """
     assert failures(simulate(read(path))) == []
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in FOUND.iterdir()}))
+def test_without_its_repair_what_was_found_once_fails_again(name: str, tmp_path: Path):
+    """In a copy of the program in which the patch beside the schedule undoes the repair, an invariant that it names is
+    broken: a schedule that the program has grown out of would keep nothing away.
+    """
+    undone = mutants.read(FOUND / f"{name}.patch")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    mutants.apply(undone, tmp_path)
+    schedule = msgspec.json.encode(read(FOUND / f"{name}.json")).decode()
+    assert mutants.hunt(tmp_path, [schedule]).invariant in undone.invariants
 
 
 # --- the judge -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from random import Random
 from typing import Protocol
 
 from src.model.actions import Side
+from src.records.journal import SLOWEST
 from src.runtime.canary import is_canary
 from src.sandbox.words import OrderRequest
 from src.simulation import mishaps
@@ -45,7 +46,10 @@ class Tape(Protocol):
     """Its journal."""
 
     failure: str
+    stalled: float | None
 
+    def stall(self, now: float) -> None: ...
+    def resume(self) -> None: ...
     def flip(self, chance: Random) -> bool: ...
 
 
@@ -57,6 +61,7 @@ class Injector:
         self._victim: Victim | None = None
         self._timers: list[Handle] = []
         self._crash: Fault | None = None  # waits for its point
+        self._shift: Fault | None = None  # of the clock: waits for the next start
         self._strangers = 0
         self._deeds: dict[str, Callable[[Fault], bool]] = {
             "N1": self._cut,
@@ -69,7 +74,7 @@ class Injector:
             "P3": self._stop,
             "P6": self._stall,
             "D1": lambda fault: self._fail_journal("the journal cannot be written: No space left on device"),
-            "D3": lambda fault: self._fail_journal("the journal's disk is too slow"),
+            "D3": self._stall_disk,
             "H6": self._by_hand,
             "H9": self._stop_twice,
             "V6": lambda fault: mishaps.leave_a_crumb(world, fault),
@@ -95,6 +100,9 @@ class Injector:
         self._victim = victim
         self._world.resized.clear()
         if victim is not None:
+            if self._shift is not None:
+                self._did(self._shift)
+            self._shift = None
             self.reached("opening")
 
     def schedule(self, faults: Sequence[Fault]) -> None:
@@ -108,7 +116,9 @@ class Injector:
         """End every fault and let none begin."""
         for timer in self._timers:
             timer.cancel()
-        self._crash = None
+        self._crash = self._shift = None
+        if self._victim is not None:
+            self._victim.tape.resume()
         exchange = self._world.exchange
         exchange.mode = "NORMAL"
         for name in self._world.markets:
@@ -160,6 +170,8 @@ class Injector:
             exchange.set_smallest(self._market(fault), _SMALLEST)
         elif fault.kind == "V12":
             self._usual_fees()
+        elif fault.kind == "D3" and self._victim is not None:
+            self._victim.tape.resume()
 
     def _usual_fees(self) -> None:
         for name in self._world.markets:
@@ -243,8 +255,8 @@ class Injector:
         return True
 
     def _shift_clock(self, fault: Fault) -> bool:
-        self._world.clock_offset = fault.strength
-        return True
+        self._world.clock_offset, self._shift = fault.strength, fault
+        return False  # counted when a run begins with it
 
     def _arm_crash(self, fault: Fault) -> bool:
         if fault.scope:
@@ -287,6 +299,20 @@ class Injector:
         self._world.stall(fault.strength)
         return True
 
+    def _stall_disk(self, _fault: Fault) -> bool:
+        """Let the journal's disk take nothing; the journal gives it up as soon as the real one would."""
+        if self._victim is None or self._victim.tape.failure:
+            return False
+        tape, loop = self._victim.tape, self._world.loop
+        tape.stall(loop.time())
+
+        def give_up() -> None:
+            if tape.stalled is not None and loop.time() - tape.stalled > _SLOWEST:
+                tape.failure = tape.failure or "the journal's disk is too slow"
+
+        self._timers.append(loop.call_later(_SLOWEST + _LOOK_SEC, give_up))
+        return True
+
     def _fail_journal(self, failure: str) -> bool:
         if self._victim is None or self._victim.tape.failure:
             return False
@@ -295,6 +321,8 @@ class Injector:
 
 
 _SMALLEST = 10  # lots, in every listing
+_SLOWEST = SLOWEST / SEC
+_LOOK_SEC = 0.05  # from one look at the disk to the next
 
 
 def _status(fault: Fault) -> str:

@@ -24,6 +24,8 @@ class Tape:
         self.failure = ""
         self.entries: list[Entry] = []
         self.dead = False
+        self.stalled: float | None = None  # since when the disk takes nothing (seconds of the world)
+        self._reached = 0  # so many entries are on the disk, while it takes nothing
         self._read: list[Fill] | None = None  # what a damaged file still gives
 
     def append(self, entry: Entry) -> None:
@@ -34,9 +36,20 @@ class Tape:
         """Keep what there is."""
         self.dead = True
 
+    def stall(self, now: float) -> None:
+        """Let the disk take nothing from *now* on: what is appended waits, and goes with the process."""
+        if self.stalled is None:
+            self.stalled, self._reached = now, len(self.entries)
+
+    def resume(self) -> None:
+        """Let the disk take what waits; harmless when nothing does."""
+        self.stalled = None
+
     def tear(self, since: int) -> None:
         """Lose what was written at or after *since* (ns): the process was killed before the disk had it."""
         self.dead = True
+        if self.stalled is not None:
+            del self.entries[self._reached :]
         while self.entries and self.entries[-1].time >= since:
             self.entries.pop()
 

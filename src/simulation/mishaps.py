@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from src.runtime.canary import is_canary
 from src.sandbox.matching import Order
-from src.simulation.plan import Fault
-from src.simulation.world import ACCOUNT, World
+from src.simulation.plan import MIDNIGHTS, Fault
+from src.simulation.world import ACCOUNT, SEC, World
 
 HUGE = 1 << 64  # by which the venue's ids jump: beyond every signed and unsigned word
 BPS = Decimal("0.0001")
@@ -104,5 +104,10 @@ def slip(world: World, fault: Fault) -> bool:
 
 
 def pass_midnight(world: World, _fault: Fault) -> bool:
-    """Nothing is done: the seed's clock was set so that a day, month or year begins now."""
-    return world.now() // 1_000_000_000 % 86_400 < 60
+    """Nothing is done to the day or month that begins now, for the seed's clock was set so; but a year is preceded by a
+    leap second, after which the machine's wall clock goes back by one.
+    """
+    now = world.now() // SEC
+    if now == MIDNIGHTS[-1]:
+        world.wall_offset -= 1.0
+    return now % 86_400 < 60

@@ -93,6 +93,7 @@ class Row(msgspec.Struct, frozen=True):
     strength: tuple[float, float] = (1.0, 1.0)
     duration: tuple[float, float] = (0.0, 0.0)
     per_hour: float = 60.0  # events, when the row is switched on at all
+    rarely: tuple[float, float] | None = None  # the strength of one event in fifty, where it costs too much for more
 
 
 ROWS: dict[str, Row] = {
@@ -142,7 +143,7 @@ ROWS: dict[str, Row] = {
     "P3": Row("the process is told to end", per_hour=30),
     "P6": Row("the loop stands still", ("",), (0.3, 5.0)),
     "D1": Row("the disk is full", per_hour=20),
-    "D3": Row("the disk is too slow", per_hour=20),
+    "D3": Row("the disk takes nothing for a while", ("",), duration=(0.5, 10), per_hour=20),
     "H6": Row("an operator acts by hand", ("trade", "order", "cancel", "reduce")),
     "H9": Row("told to end twice, at once", per_hour=30),
     # What came later stands at the end: a seed's other faults stay as they were.
@@ -156,10 +157,10 @@ ROWS: dict[str, Row] = {
         (2, 20),
         (10, 60),
     ),
-    "V21": Row("ids jump beyond 64 bits", per_hour=6),
+    "V21": Row("ids jump beyond 64 bits (they come as texts: numbers are the adapter's affair)", per_hour=6),
     "C2": Row("the wall clock is set", ("",), (-7200, 7200), per_hour=30),
-    "C3": Row("the machine sleeps", ("",), (6, 45), per_hour=20),
-    "C4": Row("a day, a month or a year begins", per_hour=30),
+    "C3": Row("the machine sleeps, rarely for an hour", ("",), (6, 45), per_hour=20, rarely=(1800, 3600)),
+    "C4": Row("a day or a month begins, or a year, before it a leap second", per_hour=30),
     "C5": Row("our clock falls behind, unseen", ("",), (1.5, 20), per_hour=20),
     "D2": Row("the power fails: the journal loses its end", ("",), (50, 3_000), per_hour=20),
     "D8": Row("a bit flips in the journal, and the process is killed", per_hour=20),
@@ -173,7 +174,8 @@ CHANCES = frozenset(
     ("N5", "N6", "N7", "N10", "N11", "N16", "V2", "V4", "V5", "V7", "V22", "P11")
 )  # strength: a probability
 _ALSO = {"N9": ("account",)}  # scopes that a row takes besides those drawn: the same in other words
-_SHARE_ON = 0.35  # of the rows that exist in a seed's world
+SHARE_ON = 0.35  # of the rows that exist in a seed's world
+_RARELY = 0.02  # of the events of a row that has rare ones
 
 
 def draw(seed: int, seconds: float) -> Schedule:
@@ -181,7 +183,7 @@ def draw(seed: int, seconds: float) -> Schedule:
     chance = Random(f"faults {seed}")
     faults: list[Fault] = []
     for kind, row in ROWS.items():
-        on, force = chance.random() < _SHARE_ON, math.exp(chance.uniform(-1.2, 1.2))
+        on, force = chance.random() < SHARE_ON, math.exp(chance.uniform(-1.2, 1.2))
         time = chance.expovariate(row.per_hour * force / 3600) if on else math.inf
         while time < seconds:
             faults.append(_event(chance, kind, row, time))
@@ -202,8 +204,16 @@ def _event(chance: Random, kind: str, row: Row, time: float) -> Fault:
         kind=kind,
         duration=round(chance.uniform(*row.duration), 3),
         scope=chance.choice(row.scopes) if row.scopes else "",
-        strength=round(chance.uniform(*row.strength), 3),
+        strength=round(_strength(chance.random(), row), 3),
     )
+
+
+def _strength(share: float, row: Row) -> float:
+    """Return the strength that stands at *share* of the row's range, or of the rare one."""
+    low, high = row.strength
+    if row.rarely is not None and share > 1 - _RARELY:
+        (low, high), share = row.rarely, (share - 1) / _RARELY + 1
+    return low + (high - low) * share
 
 
 def _knobs(chance: Random) -> Knobs:
@@ -313,7 +323,8 @@ def bounds_of(kind: str) -> tuple[float, float]:
 
     What is a probability or a share ends at 1, or where the row does.
     """
-    low, high = ROWS[kind].strength
+    row = ROWS[kind]
+    low, high = row.strength[0], (row.rarely or row.strength)[1]
     most = 1.0 if kind in CHANCES else high if high <= 1 else 2 * high
     return min(0.0, 2 * low), most
 

@@ -155,7 +155,7 @@ FAULTS: dict[str, Row] = {
     "V19": Row("the mark jumps away from the book"),
     "V20": Row("the venue's time stamps jump"),
     "V21": Row(
-        "ids beyond 2^63, and our own ids used again (not the venue's)",
+        "ids beyond 2^63, which are texts to all but the adapter; our own ids used again (not the venue's)",
         (
             f"{_WORDS}::test_ids_are_text_even_beyond_two_to_the_63",
             "tests/engine/test_blotter.py::test_an_order_id_cannot_be_used_twice",
@@ -257,7 +257,7 @@ FAULTS: dict[str, Row] = {
         ),
     ),
     "C3": Row(
-        "an hour of suspend",
+        "the machine sleeps, up to an hour",
         (f"{_CONTINUITY}::test_after_a_suspend_nothing_leaves_before_everything_was_asked_anew",),
     ),
     "C4": Row(

@@ -146,7 +146,8 @@ def _faults() -> Iterator[str]:
     covered = sum(matrix.standing(name) == "covered" for name in matrix.FAULTS)
     yield (
         f"{covered} of {len(matrix.FAULTS)} faults are tried: {len(plan.ROWS)} in the simulation, singly in every test "
-        "run and mixed in every seed, the others by the tests named."
+        f"run and mixed in the seeds, each in about {100 * plan.SHARE_ON:.0f} of a hundred, the others by the tests "
+        "named."
     )
     for camp, title in matrix.CAMPS.items():
         yield from ("", f"### {title.capitalize()}", "", "| | fault | where it is tried |", "|---|---|---|")

@@ -101,8 +101,8 @@ def test_every_row_of_the_matrix_can_be_injected_and_does_no_harm(kind: str):
         Fault(time, kind, min(5.0, row.duration[1]), row.scopes[number % len(row.scopes)], row.strength[number % 2])
         for number, time in enumerate((11.0, 16.0, 21.0, 26.0, 31.0))
     ]
-    if kind in ("V25", "P10"):
-        faults.append(Fault(18.0, "P3"))  # it takes a mass-cancel
+    if kind in ("V25", "P10", "C1"):
+        faults.append(Fault(18.0, "P3"))  # it takes a mass-cancel, or another start
     if kind == "V23":
         faults.append(Fault(0.0, "V23", 9.0))  # from before the start: the test order stays where it is
     if kind == "N4":
@@ -112,6 +112,38 @@ def test_every_row_of_the_matrix_can_be_injected_and_does_no_harm(kind: str):
     result = simulate(Schedule(4, 36, knobs, tuple(faults)))
     assert failures(result) == []
     assert result.hits.get(kind, 0) > 0
+
+
+def test_a_disk_that_takes_nothing_is_given_up_after_five_seconds_and_not_before():
+    """4 s are waited for; after 8 s the run has ended, and another one goes on."""
+    short, long = (simulate(Schedule(4, 36, faults=(Fault(15.0, "D3", seconds),))) for seconds in (4.0, 8.0))
+    assert failures(short) == failures(long) == []
+    assert (short.hits, long.hits) == ({"D3": 1}, {"D3": 1})
+    assert long.runs == short.runs + 1
+
+
+def test_what_waits_for_a_slow_disk_goes_with_the_process_and_is_told_by_the_venue():
+    """Killed 3 s after the disk began to take nothing, with fills meanwhile: no trade is lost or doubled (I5)."""
+    fills = tuple(Fault(15.5 + n / 4, "V6") for n in range(8))
+    result = simulate(Schedule(4, 36, faults=(Fault(15.0, "D3", 8.0), *fills, Fault(18.0, "P2"))))
+    assert failures(result) == []
+    assert result.hits == {"D3": 1, "P2": 1, "V6": 8}
+
+
+@pytest.mark.usefixtures("uncounted")
+def test_an_hour_of_sleep_does_no_harm():
+    """The machine sleeps for an hour: its orders are gone by the timer, and afterwards quotes return."""
+    result = simulate(Schedule(4, 36, Knobs(bustle=0.05), (Fault(15.0, "C3", strength=3600.0),)))
+    assert failures(result) == []
+    assert result.hits == {"C3": 1}
+    assert result.simulated > 3600
+
+
+def test_the_year_begins_with_a_leap_second():
+    """Seed 2 begins at the end of a year: the wall clock goes back by a second, and nothing is harmed."""
+    result = simulate(Schedule(2, 36, faults=(Fault(20.0, "C4"),)))
+    assert failures(result) == []
+    assert result.hits == {"C4": 1}
 
 
 def test_a_payment_whose_rate_does_not_make_it_is_doubted_and_the_books_still_agree(monkeypatch: pytest.MonkeyPatch):

@@ -38,19 +38,28 @@ def failures(result: Result) -> list[str]:
 # --- repeatable ------------------------------------------------------------------------------------------------------
 
 
-def digest_in_another_process(hash_seed: str) -> str:
-    command = [sys.executable, "-m", "src.bot", "simulate", "--seed", "7", "--hours", "0.01"]
+SEVERAL = (44, 315, 339, 406, 432, 580, 909, 1476)  # these have most of the rows between them
+
+
+def living_elsewhere(hash_seed: str) -> subprocess.Popen[str]:
+    """Return a process that tells the digests of several seeds."""
+    lines = (f"print(simulate(draw({seed}, 36)).digest)" for seed in SEVERAL)
+    program = "; ".join(("from src.simulation.plan import draw", "from src.simulation.run import simulate", *lines))
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout.splitlines()[-1]
+    command = [sys.executable, "-c", program]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_seed_gives_the_same_journal_in_every_process():
-    """Two processes with different hash seeds and this one: one digest, 64 hexadecimal digits."""
-    digest = digest_in_another_process("1")
-    assert len(digest) == 64
-    assert int(digest, 16) >= 0
-    assert digest == digest_in_another_process("4711") == simulate(draw(7, 36)).digest
+@pytest.mark.usefixtures("uncounted")
+def test_seeds_give_the_same_journals_in_every_process():
+    """Two processes of other hash seeds and this one: the same digests, of 64 hexadecimal digits, all different."""
+    others = [living_elsewhere(hash_seed) for hash_seed in ("1", "4711")]
+    results = [simulate(draw(seed, 36)) for seed in SEVERAL]
+    assert len(ROWS) * 0.6 < len({row for result in results for row in result.hits})
+    digests = [result.digest for result in results]
+    assert [other.communicate()[0].split() for other in others] == [digests, digests]
+    assert len(set(digests)) == len(SEVERAL)
+    assert all(len(bytes.fromhex(digest)) == 32 for digest in digests)
 
 
 def test_another_seed_is_another_world():

@@ -3,11 +3,13 @@
 ====  ===================================================================================================
 L1    (``run`` asks when) a side counts as quoted by an order of the living run only, and as excused only if
       what is held, what stands, and the limits leave less than the smallest order there
-L2    in calm times no side is without a quote for long, or for most of the time, without such an excuse, while
-      others make a market, and what they do has been delivered for a while without a pause
+L2    in calm times no side is without a quote for long, or for too large a share of the time, without such an
+      excuse, while others make a market, and what they do has been delivered for a while without a pause; and
+      hardly ever is it the bot that wants none
 ====  ===================================================================================================
 
-What the bot itself says about its limits excuses nothing.
+What the bot itself says about its limits excuses nothing. A gate that it names excuses one thing only: that prices are
+wild after the market has truly jumped.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from src.simulation.world import ACCOUNT
 
 _LONGEST = 16  # looks, two in a second: a fill, the wait until the next decision and a slow line take half as long
 _MOST, _MOST_QUICK = 0.7, 0.45  # of the looks: without edits, or with a pause of a second, a side is away for half
+_UNWANTED = 0.1  # of the looks: where nothing forbids a quote one is wanted, even while a request keeps it away
+_WILD = ("price collar", "measuring volatility", "half-spread as large")  # gates that a jump of the market closes
 _PENALTY_SEC = 62.0  # the refill runs at half speed
 _SPARE = 4  # requests
 _FLOWING_SEC = 4.0  # a book without a pause for so long can be quoted on; one that falls silent is stale after three
@@ -48,6 +52,7 @@ class Quoted(Halts):
         self._most = _MOST_QUICK if quick else _MOST
         self._absent: Counter[Place] = Counter()  # looks of the calm times in which a side lacked a quote
         self._absent_now: Counter[Place] = Counter()  # those in a row until now
+        self._unwanted_looks: Counter[Place] = Counter()  # those in which the bot wanted none
         self._flow: dict[
             str, tuple[float, float]
         ] = {}  # market → since when its book comes without a pause, the latest
@@ -74,7 +79,7 @@ class Quoted(Halts):
             for name, market in desk.markets.items()
             for side in Side
             if not self._is_quoted(name, side)
-            and not self._remembers_a_jump(market)
+            and not self._is_wild(market, side)
             and self._may_quote(market, side, reducing=reducing)
         ]
 
@@ -90,13 +95,19 @@ class Quoted(Halts):
         absent = [(name, side) for name, side in self.unquoted() if self._others_quote(name) and self._can_tell(name)]
         self._absent.update(absent)
         self._absent_now = Counter({place: self._absent_now[place] + 1 for place in absent})
-        for name, side in absent:
-            looks, all_looks = self._absent_now[name, side], self._absent[name, side]
-            if looks == _LONGEST:
-                self.violate("L2", f"{name} {side.name} is without a quote for {looks} looks in calm times")
-            elif self._calm_looks >= _FEW and all_looks > self._most * self._calm_looks:
-                told = f"{all_looks} of {self._calm_looks} looks"
-                self.violate("L2", f"{name} {side.name} is without a quote in {told} in calm times")
+        desk = house.desk
+        self._unwanted_looks.update((name, side) for name, side in absent if _gate(desk.markets[name], side))
+        for place in absent:
+            self._judge_absence(place)
+
+    def _judge_absence(self, place: Place) -> None:
+        told, looks = f"{place[0]} {place[1].name} is without a quote", self._calm_looks
+        if self._absent_now[place] == _LONGEST:
+            self.violate("L2", f"{told} for {_LONGEST} looks in calm times")
+        elif looks >= _FEW and self._absent[place] > self._most * looks:
+            self.violate("L2", f"{told} in {self._absent[place]} of {looks} looks in calm times")
+        elif looks >= _FEW and (unwanted := self._unwanted_looks[place]) > _UNWANTED * looks:
+            self.violate("L2", f"{told} in calm times, and none is wanted in {unwanted} of {looks} looks")
 
     def _can_tell(self, name: str) -> bool:
         """Whether the book has been told for so long that the bot must know it."""
@@ -108,10 +119,10 @@ class Quoted(Halts):
         reason = (told and self._world.seconds() - told < _PENALTY_SEC) or len(self._requests) > allowed / 2
         return bool(reason) and house.rate.left() < PLACE_RESERVE * BURST * allowed + _SPARE
 
-    def _remembers_a_jump(self, market: Market) -> bool:
-        """Whether volatility still knows of a jump; quotes may be wanted beyond the collar then."""
+    def _is_wild(self, market: Market, side: Side) -> bool:
+        """Whether volatility still knows of a jump, and that is what keeps the quote away."""
         since = self._world.seconds() - self._world.jumped.get(market.market, -math.inf)
-        return since < market.quoting.volatility_window_sec
+        return since < market.quoting.volatility_window_sec and _gate(market, side).startswith(_WILD)
 
     def _is_quoted(self, name: str, side: Side) -> bool:
         adopts = self._world.schedule.knobs.startup_orders == "adopt"  # then a quote of an earlier run goes on as ours
@@ -165,3 +176,9 @@ class Quoted(Halts):
 
 def _of(standing: list[Order], name: str, side: Side) -> list[Order]:
     return [each for each in standing if each.request.market == name and each.side is side]
+
+
+def _gate(market: Market, side: Side) -> str:
+    """Return why the bot wants no quote of *side* nearest to the market, or ""."""
+    missing = market.last.missing if market.last is not None else ()
+    return next((miss.gate for miss in missing if miss.side is side and miss.level == 0), "")

@@ -19,13 +19,15 @@ L2     in calm times the venue's timer never fires
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 
 from src.engine.market import Market
+from src.engine.quoting import QuotingParams
 from src.engine.risk import TradingState
 from src.model.actions import Action, Cancel, OrderState, Place, Quote, Replace, Side
-from src.model.facts import AnyFact, BookDelta, BookSnapshot, Fill, MarkPrice, Opened, Stream, StreamDown
+from src.model.facts import AnyFact, BookDelta, BookSnapshot, Fill, FundingRate, MarkPrice, Opened, Stream, StreamDown
 from src.model.summary import Summary
 from src.runtime.canary import is_canary
 from src.runtime.house import House
@@ -43,7 +45,7 @@ from src.simulation.world import ACCOUNT, SEC
 _TEST_SEC = 60.0  # a test order that is lost from sight may stand so long
 _CLOCK_SEC = 6.5  # our clock may be 5 s ahead, and expiries are whole seconds
 _ON_THE_WAY = 1.5  # seconds between the decision and the write, at most
-_RATES_SEC = 130.0  # funding rates are read once a minute, over a slow line
+_HOUR_SEC = 3600  # from one payment to the next
 _LEVEL_SEC = 3.0  # for so long an order that has ended may be taken for one that still stands
 _ONE_SIDED = frozenset(("clamp", "backoff"))  # what moves one quote and not the other
 _AWAY_ONLY = frozenset(("floor", "tick", "clamp", "backoff", "spacing"))
@@ -75,7 +77,8 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         # Market → its position by the bot's count, fills by that and in truth, and the bot's time, at the last look.
         self._rested: dict[str, tuple[tuple[int, int, int], int]] = {}
         self._recent: deque[float] = deque()  # when cancels and armings left
-        self._rates: dict[str, deque[tuple[float, float]]] = {name: deque() for name in self._world.markets}
+        # Market → the funding rates that were told of late: when, which, and when it will be paid.
+        self._rates: dict[str, deque[tuple[float, float, int]]] = {name: deque() for name in self._world.markets}
         # Market → where orders of ours stood, and when something last happened to one there.
         self._levels: dict[str, dict[Level, float]] = {name: {} for name in self._world.markets}
         self._past: dict[str, PastMids] = {}  # of the journal that is lived again
@@ -106,7 +109,6 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
 
     def looked(self) -> None:
         super().looked()
-        self._look_at_funding()
         if self.calm_since is None or self._world.exchange.deadline is not None or self._world.lied_until:
             return
         house = self._house
@@ -117,15 +119,6 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         # A failed arming is tried again a third of the countdown later: until then the timer may still fire.
         if self._world.seconds() - max(self.calm_since, self._tested) > self._dead_man_sec / 3 + 2.0:
             self.violate("L2", "the venue's timer fires in calm times")
-
-    def _look_at_funding(self) -> None:
-        now = self._world.seconds()
-        for name, rates in self._rates.items():
-            rate = float(self._world.exchange.funding_rate(name))
-            if not rates or rates[-1][1] != rate:
-                rates.append((now, rate))
-            while len(rates) > 1 and rates[1][0] < now - _RATES_SEC:
-                rates.popleft()
 
     # --- at the wire -------------------------------------------------------------------------------------------------
 
@@ -147,6 +140,11 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
             marks.append((now, fact.price))
             while len(marks) > 1 and marks[1][0] < now - 2 * _ON_THE_WAY:
                 marks.popleft()
+        elif isinstance(fact, FundingRate):
+            rates, now = self._rates[market], self._world.seconds()
+            rates.append((now, fact.rate, fact.next_time))
+            while len(rates) > 1 and rates[1][0] < now - _ON_THE_WAY:
+                rates.popleft()
 
     def leaving(self, action: Action) -> None:
         super().leaving(action)
@@ -250,7 +248,7 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         moments = market.last.time - 1, market.last.time  # a frame may have come at that very moment
         if bent or held != market.position or mid2 is None or {mid2} != {market.mids.at(each) for each in moments}:
             return
-        least, most = self._promised_bps(market, held)
+        least, most = self._promised_bps(market, held, market.last.time)
         lean = (sum(quote.price for quote in nearest.values()) - mid2) / mid2 * 1e4
         tick = 1e4 / mid2  # both are rounded outwards, by less than a tick each
         if not least - tick <= lean <= most + tick:
@@ -268,15 +266,15 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         ours |= {(order.side, order.price) for order in self._world.exchange.open_orders(ACCOUNT, market.market)}
         return None if ours & {(Side.BUY, touch[0]), (Side.SELL, touch[1])} else sum(touch)
 
-    def _promised_bps(self, market: Market, held: int) -> tuple[float, float]:
+    def _promised_bps(self, market: Market, held: int, now: int) -> tuple[float, float]:
         """Return how far the settings let the quotes lean with *held* lots, at the least and the greatest that marks
         and funding rates of late can make of it.
         """
         unit_usd, promised = float(market.instrument.unit_usd), quoting_of(self._world.schedule.knobs)
         shares = [held * mark * unit_usd / self.limits.max_net_position_usd for _, mark in self._marks[market.market]]
         inventory = [-promised.K * 1e4 * max(-1.0, min(1.0, share)) for share in shares]
-        cap = promised.funding_cap_bps
-        funding = [0.0, *(max(-cap, min(cap, -rate * 1e4)) for _, rate in self._rates[market.market])]
+        told = self._rates[market.market]
+        funding = [_funding_bps(promised, rate, (due - now) / SEC) for _, rate, due in told] or [0.0]
         return min(inventory) + min(funding), max(inventory) + max(funding)
 
     def close(self, summary: Summary, *, healed: bool) -> None:
@@ -322,3 +320,11 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
     def _traded_at(self, fill: Fill) -> int:
         trades = self._world.exchange.trades(ACCOUNT, fill.market)
         return next((trade.time for trade in reversed(trades) if str(trade.trade_id) == fill.trade_id), 0)
+
+
+def _funding_bps(promised: QuotingParams, rate: float, due_sec: float) -> float:
+    """Return how far *rate* makes the quotes lean: as much as will still be held when it is paid. Where that moment has
+    passed, the next one counts, which comes in full hours.
+    """
+    half_lives = due_sec % _HOUR_SEC / promised.inventory_half_life_sec
+    return max(-promised.funding_cap_bps, min(promised.funding_cap_bps, -rate * math.exp2(-half_lives) * 1e4))

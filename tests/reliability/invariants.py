@@ -29,8 +29,8 @@ WHEN: dict[str, str] = {
     "I13": "each account message, before it is taken in; each order that leaves; twice a second",
     "I14": "the end of each run; each order that leaves (while the journal fails)",
     "I15": "the end of each run",
-    "I16": "each order that leaves (the state); twice a second, and the end of each run (why trading halts, "
-    "and that it does)",
+    "I16": "each order that leaves (the state, and the market's as told); twice a second, and the end of each run (why "
+    "trading halts, and that it does)",
     "I17": "each account message, before it is taken in; each order that leaves; twice a second",
     "I18": "each order that leaves",
     "I19": "each order that leaves",
@@ -68,7 +68,10 @@ INVARIANTS: dict[str, Row] = {
     "I13": Row("an order that rests at the venue is open in our books"),
     "I14": Row("the journal, lived again, gives the same decisions and positions"),
     "I15": Row("no part of the bot ends by an error nobody planted"),
-    "I16": Row("halted nothing is placed, reducing nothing adds; what halts is true, and what is true halts"),
+    "I16": Row(
+        "halted nothing is placed, reducing nothing adds, a closed market is left alone; what halts is true, "
+        "and what is true halts"
+    ),
     "I17": Row(
         "every list is bounded",
         ("tests/engine/test_blotter.py::test_nothing_grows_with_the_orders_ever_sent",),

@@ -22,8 +22,8 @@ WHEN: dict[str, str] = {
     "I8": "each order the exchange accepts",
     "I9": "each request; each order that leaves (the reserve, and what a 429 forbids)",
     "I10": "each order that leaves, and each the exchange accepts; each book message taken in (the mid); "
-    "twice a second (the lean)",
-    "I11": "each order the exchange accepts",
+    "twice a second (the lean, the width; in calm times, whether orders follow)",
+    "I11": "each order the exchange accepts; twice a second (the quotes of a side together)",
     "I12": "each account message, before it is taken in; each order that leaves; twice a second; adopted orders at "
     "the end of each run, from its journal",
     "I13": "each account message, before it is taken in; each order that leaves; twice a second",
@@ -62,8 +62,10 @@ INVARIANTS: dict[str, Row] = {
     ),
     "I8": Row("our bids stay below our asks, doubtful orders included"),
     "I9": Row("no minute sees more requests than allowed"),
-    "I10": Row("prices stay within the collar of the mark and on the grid, and lean as the settings promise"),
-    "I11": Row("value and number of orders stay within their limits"),
+    "I10": Row(
+        "prices stay within the collar of the mark and on the grid; they stand apart and lean as the settings promise"
+    ),
+    "I11": Row("value and number of orders, and what one side shows, stay within their limits"),
     "I12": Row("a fill count never falls nor exceeds the order, and what has ended stays ended"),
     "I13": Row("an order that rests at the venue is open in our books"),
     "I14": Row("the journal, lived again, gives the same decisions and positions"),

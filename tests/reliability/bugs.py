@@ -24,7 +24,7 @@ class Bug(msgspec.Struct, frozen=True):
 
 BUGS = [
     Bug("A stream that connected and never told anything was waited for without end", "simulation", "seed-29.json"),
-    Bug("An outage that had passed kept trading halted for good", "simulation", "seed-45.json"),
+    Bug("An outage that had passed kept trading halted for good", "simulation", "outage-halts.json"),
     Bug("A funding payment during the start was counted twice", "simulation", "seed-273.json"),
     Bug(
         "An order waiting to leave was not counted against one found meanwhile",

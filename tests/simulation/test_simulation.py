@@ -177,7 +177,7 @@ def test_a_payment_whose_rate_does_not_make_it_is_doubted_and_the_books_still_ag
 @pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("path", sorted(FOUND.glob("*.json")), ids=lambda path: path.stem)
 def test_what_was_found_once_is_not_lost_again(path: Path):
-    """29: a stream that connects and never begins. 45: an outage became a lasting halt. 273: a payment during the
+    """29: a stream that connects and never begins. outage-halts: one became a lasting halt. 273: a payment during the
     opening was counted twice. landed-while-leaving: it stayed open.
     filled-test-order: a taker who swept a thin book filled it, and its end was taken for the timer's deed.
     6: in a thin book without any fault the mid followed our own orders that had just ended, 250 orders in two minutes.

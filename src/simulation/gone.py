@@ -8,7 +8,8 @@ I13   nor one that the living run has not in its books: in our name always, of o
       settings say so
 ====  ===================================================================================================
 
-Whoever cannot reach the venue cannot cancel: while requests suffer, and for a while after that, nobody is blamed.
+Whoever cannot reach the venue cannot cancel: while requests are lost or refused, and for a while after that, nobody is
+blamed. While they are only late, or what is told is wrong, an order may stand for so much longer.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from src.runtime.house import House
 from src.sandbox.matching import Order
 from src.simulation.quoted import Quoted
 
-# Rows under which a cancel may be lost, late or refused, or the bot be told wrongly what stands.
-_HINDER = frozenset(
+# Rows under which a cancel may be lost or refused, or the bot not be told what stands.
+_HINDER = frozenset(("N2", "N6", "N7", "N12", "N13", "N16", "V1", "V2", "V3", "V8", "V28", "S4"))
+# Rows under which a cancel may be late, or the bot be told wrongly what stands.
+_DELAY = frozenset(
     (
-        *("N2", "N5", "N6", "N7", "N8", "N9", "N10", "N11", "N12", "N13", "N14", "N15", "N16"),
-        *("V1", "V2", "V3", "V8", "V9", "V22", "V25", "V26", "V28", "P1", "P6", "P11", "C2", "C3", "C5", "S4"),
+        *("N5", "N8", "N9", "N10", "N11", "N14", "N15"),
+        *("V9", "V22", "V25", "V26", "P1", "P6", "P11", "C2", "C3", "C5"),
     )
 )
 _RECOVERY_SEC = 20.0  # what was lost is missed, asked for, and asked for again
@@ -51,18 +54,22 @@ class Gone(Quoted):
         super().enter(house, run)
         self._unwanted: dict[str, tuple[str, float]] = {}  # order → which invariant wants it gone, since when
         self._hindered = self._world.seconds()  # until when a cancel may fail without blame
+        self._delayed = 0.0  # and until when it may take longer
         knobs = self._world.schedule.knobs
         self._soon = _SOON_SEC + (2 * (knobs.quote_loop_ms + knobs.replace_coalesce_ms) + 4 * knobs.latency_ms) / 1000
 
     def stalled(self, seconds: float) -> None:
         super().stalled(seconds)
-        self._hindered = self._world.seconds() + _RECOVERY_SEC
+        self._unwanted.clear()  # nobody could cancel meanwhile
+        self._delayed = self._world.seconds() + _RECOVERY_SEC
 
     def look(self) -> None:
         super().look()
         house, now = self._house, self._world.seconds()
         if not _HINDER.isdisjoint(self._world.active) or now < self._blocked[1]:
             self._hindered = now + _RECOVERY_SEC
+        if not _DELAY.isdisjoint(self._world.active):
+            self._delayed = now + _RECOVERY_SEC
         if house is None or house.desk is None or house.closing or now < self._hindered or house.rate.left() < 1:
             self._unwanted.clear()
             return
@@ -74,7 +81,7 @@ class Gone(Quoted):
             invariant, since = before.get(name, ("", 0.0))
             since = since if invariant == fault.invariant else now
             self._unwanted[name] = fault.invariant, since
-            if now - since > fault.patience:
+            if now - since > fault.patience + (_RECOVERY_SEC if now < self._delayed else 0.0):
                 self.violate(fault.invariant, f"{name} stands for {now - since:.1f} s although {fault.why}")
 
     def _must_go(self, desk: Desk, order: Order) -> _Fault | None:

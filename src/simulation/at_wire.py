@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from src.engine.risk import TradingState
@@ -14,10 +15,19 @@ from src.simulation.world import SEC
 
 _EVERY_LEVEL = 1_000_000
 _ACCOUNT_BEATS = 10.0  # the watchdog's limit for the account stream
+_LAST_SEC = 1.0  # an error that nobody named ends every coroutine of a run within a few turns of its loop
 
 
 class AtWire(Court):
     """Judges what leaves the bot by what has been delivered to it."""
+
+    def enter(self, house: House | None, run: str = "") -> None:
+        super().enter(house, run)
+        self._planted = math.inf  # when a part of the living run met an error that nobody named
+
+    def planted(self) -> None:
+        if self._house is not None and not self._house.closing:  # on the way out, and at the start, a step may fail
+            self._planted = min(self._planted, self._world.seconds())
 
     def at(self, point: str) -> None:
         self._reached(point)
@@ -53,6 +63,8 @@ class AtWire(Court):
         working = [name for market in house.desk.markets.values() for name in market.blotter.working]
         if others := frozenset(name for name in working if not name.startswith(f"xmm{self._run}-")):
             self._strangers[action.order_id] = others
+        if self._world.seconds() - self._planted > _LAST_SEC:
+            self.violate("I15", f"{action.order_id} leaves although an error ended the run at {self._planted:.3f} s")
         self._judge_state(house, action)
         self._judge_ages(action)
 
@@ -71,9 +83,12 @@ class AtWire(Court):
             ("account", ""): _ACCOUNT_BEATS + self._dead_man_sec + 1.0,
         }
         for (stream, market), limit in limits.items():
-            age = now - self._last_fed.get((stream, market), -1e9)
+            age = now - self._last_fed.get((stream, market), -math.inf)
             if age > limit + 0.001:
                 self.violate("I1", f"{action.order_id} leaves with {stream} {age:.3f} s old, allowed are {limit:g}")
+
+    def hung_up(self) -> None:
+        self._last_fed.pop(("account", ""), None)
 
     def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
         if stream == "prices":
@@ -83,6 +98,8 @@ class AtWire(Court):
                 self.add_mark(market, fact.price)
         elif stream == "book" and not isinstance(fact, BookDelta | BookSnapshot):
             return
+        elif fact is None and (stream, market) not in self._last_fed:
+            return  # a sign of life, but the account has not been told yet
         self._last_fed[stream, market] = self._world.seconds()
 
     def booked(self, market: str, sound: bool, levels: Mapping[tuple[Side, int], int]) -> None:

@@ -36,6 +36,15 @@ class Ears:
     def booked(self, market: str, sound: bool, levels: Mapping[tuple[Side, int], int]) -> None:
         """A book fact has been taken in; *sound* says whether all since the snapshot fitted."""
 
+    def dials(self, stream: str, market: str) -> None:
+        """A connection for *stream* is tried."""
+
+    def hung_up(self) -> None:
+        """The connection of the account's stream is over, and the run learns of it now."""
+
+    def planted(self) -> None:
+        """A part of the run is about to meet an error that nobody named."""
+
     def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
         """Something has been delivered."""
 

@@ -102,6 +102,7 @@ class Link(MemoryVenue):
             if fault is not None and fault.scope == where and (kind == "P1" or self.leaving):
                 self._world.end(fault)
                 self._world.hit(kind)
+                self._ears.planted()
                 raise Planted(f"planted in {where}")
 
     def _pump(self) -> None:

@@ -121,6 +121,7 @@ class Streams(Link):
                     yield None
         finally:
             self._open.remove(line)
+            self._ears.hung_up()
 
     async def _news_of(self, line: Line) -> bool:
         line.news.clear()

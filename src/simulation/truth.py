@@ -1,7 +1,8 @@
 """The judge: what must hold at every step, checked against what the exchange knows and the bot cannot.
 
 =====  ==================================================================================================
-I1     at send: ages of book, mark and account as the wire delivered them; a book that did not fit is not trusted
+I1     at send: ages of book, mark and account as the wire delivered them, the account on the line that lives now; a
+       book that did not fit is not trusted
 I2     at each acceptance: position and all open orders of a side within the limits, at the lowest mark of late
 I3     no order of ours rests while the venue's timer is off; unless it landed later than the bot's margin allows
 I4     after the faults: positions, open orders and cash equal, to the last digit (``run`` asks when)
@@ -15,7 +16,7 @@ I11    value and number of orders within their limits
 I12    the bot's count of a fill never falls nor exceeds the order; what ended stays ended
 I13    what rests at the exchange is an open order to the bot
 I14    replaying the journal gives the same decisions and the same position
-I15    no part of the bot ends by an error that nobody planted
+I15    no part of the bot ends by an error that nobody planted; after one that was planted no order leaves
 I16    halted: nothing is placed; reducing: only reduce-only
 I17    the bot's lists stay within bounds
 L1 L3  after the faults: two-sided quotes again, and no order in doubt (``run`` asks when)

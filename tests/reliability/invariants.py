@@ -28,7 +28,7 @@ WHEN: dict[str, str] = {
     "the end of each run, from its journal",
     "I13": "each account message, before it is taken in; each order that leaves; twice a second",
     "I14": "the end of each run; each order that leaves (while the journal fails)",
-    "I15": "the end of each run",
+    "I15": "the end of each run; each order that leaves (after an error that was planted)",
     "I16": "each order that leaves (the state, and the market's as told); twice a second, and the end of each run (why "
     "trading halts, and that it does)",
     "I17": "each account message, before it is taken in; each order that leaves; twice a second",

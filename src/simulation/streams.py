@@ -168,6 +168,7 @@ class Streams(Link):
         world = self._world
         if handshake:
             await asyncio.sleep(self._latency())
+        self._ears.dials(stream.value, market)
         if world.strikes("N12"):
             raise Unanswered("the name was not resolved")
         if world.strikes("N13"):

@@ -25,19 +25,20 @@ L1 L3  after the faults: two-sided quotes again, and no order in doubt (``run`` 
 ``pace`` judges I18, I19 and the days of I7, ``halts`` of I16 why trading halts and when it must, ``closer`` finer
 points of I3, I6, I7, I9, I10, I12, I13, I17, and of L2 that the timer never fires in calm times, ``quoted`` which side
 must be quoted (L1, L2), ``gone`` what must not stand any more (I6, I10, I13, I14), ``told`` what follows from the
-venue's answers (I16), ``offer`` how wide and how large the quotes are, and that orders follow them (I10, I11).
+venue's answers (I16), ``offer`` how wide and how large the quotes are, and that orders follow them (I10, I11),
+``manners`` how often the bot may ask for what it does not get (I9).
 Not judged: I20, I21.
 """
 
 from __future__ import annotations
 
 from src.simulation.court import Violation
-from src.simulation.offer import Offer
+from src.simulation.manners import Manners
 
 __all__ = ("JUDGED", "Truth", "Violation")
 
 JUDGED = (*(f"I{number}" for number in range(1, 20)), "L1", "L2", "L3")
 
 
-class Truth(Offer):
+class Truth(Manners):
     """Judges one seed; ``enter`` names the run that lives now."""

@@ -20,7 +20,8 @@ WHEN: dict[str, str] = {
     "I6": "each order that leaves; twice a second; the end of each run that was not killed",
     "I7": "the end of each run (the sums, unless killed; every spread, by its journal); twice a second (the day)",
     "I8": "each order the exchange accepts",
-    "I9": "each request; each order that leaves (the reserve, and what a 429 forbids)",
+    "I9": "each request; each order that leaves (the reserve, and what a 429 or two forbid); each stream that is "
+    "dialled; the end of each run, by its journal (a side that is refused)",
     "I10": "each order that leaves, and each the exchange accepts; each book message taken in (the mid); "
     "twice a second (the lean, the width; in calm times, whether orders follow)",
     "I11": "each order the exchange accepts; twice a second (the quotes of a side together)",

@@ -116,7 +116,7 @@ def test_every_row_of_the_matrix_can_be_injected_and_does_no_harm(kind: str):
         faults.append(Fault(0.0, "V23", 9.0))  # from before the start: the test order stays where it is
     if kind == "N4":
         faults += [Fault(time, "N1", 0.0, stream) for time in (12.0, 17.0, 22.0) for stream in row.scopes]
-    funding = 5 if kind == "V13" else 3600
+    funding = 20 if kind == "V13" else 3600
     knobs = Knobs(edits=True, replace_coalesce_ms=50, poll_sec=3.0, funding_sec=funding)
     result = simulate(Schedule(4, 36, knobs, tuple(faults)))
     assert failures(result) == []
@@ -165,7 +165,7 @@ def test_a_payment_whose_rate_does_not_make_it_is_doubted_and_the_books_still_ag
         note(world, what, *details)
 
     monkeypatch.setattr(World, "note", hear)
-    knobs = Knobs(edits=True, replace_coalesce_ms=50, poll_sec=3.0, funding_sec=5)
+    knobs = Knobs(edits=True, replace_coalesce_ms=50, poll_sec=3.0, funding_sec=20)
     result = simulate(Schedule(4, 36, knobs, (Fault(11.0, "V13", 15.0, "wrong", 3.0),)))
     assert failures(result) == []
     assert result.hits["V13"] > 0

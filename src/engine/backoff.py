@@ -13,6 +13,8 @@ TOO_MANY = "429"  # code of an answer: more requests than the venue, or our own 
 # What would have crossed comes back further away; where an edit lost its order, a fresh one is the cure.
 _CURED = (POST_ONLY_FAILED, "PREV_ORDER_NOT_FOUND", "PREV_ORDER_TRIGGERED", "PREV_ORDER_CONFLICT")
 _SILENT = ("", "UNKNOWN", "ORDER_REPLACED")
+# Extended's codes for orders that do not fit its rules: smallest and largest size, steps, largest position, fee rate.
+OLD_RULES = frozenset(("1120", "1121", "1122", "1123", "1124", "1125", "1127", "1128"))
 EDIT_NOT_FOUND = "1142"  # Extended: the order to be edited has ended meanwhile
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from src.engine.backoff import Backoff
+from src.engine.backoff import OLD_RULES, Backoff
 from src.engine.blotter import Blotter
 from src.engine.book import OrderBook
 from src.engine.echo import Echoes
@@ -119,6 +119,7 @@ class Market:
         self.venue_position: int | None = None
         self.venue_open_price_usd = Decimal(0)
         self.alarm = ""  # a fact that must stop all trading; the desk halts on it
+        self.rules_doubted = 0  # when an order was last refused as if the venue's rules were no longer those we know
         self.funding_doubt = ""  # about the latest funding payment; the desk warns of it
         self.streams: set[Stream] = set()
         self.last: Decision | None = None
@@ -251,6 +252,7 @@ class Market:
             self.orders.cancelled += fact.verb is Verb.CANCEL
         elif fact.outcome is Outcome.REFUSED:
             self.orders.rejected += fact.verb is not Verb.CANCEL
+            self.rules_doubted = fact.time if fact.code in OLD_RULES else self.rules_doubted
         order = self.blotter.working.get(fact.order_id)
         if order is not None:
             self.backoff.answer(fact, order.side)

@@ -271,9 +271,11 @@ class Account:
                 self.hear(payment)
 
     async def _read_rules(self) -> None:
-        """Hear once a minute what has changed in the rules of our markets: steps, smallest sizes, fees, closed."""
+        """Hear once a minute, and when an order was refused as if there were others, what has changed in the rules of
+        our markets: steps, smallest sizes, fees, closed.
+        """
         now = self._clock.now()
-        if now - self._rules_read < RULES_EVERY:
+        if now - self._rules_read < RULES_EVERY and not self._rules_doubted():
             return
         await self._rate.take(Priority.QUERY, self._polling)
         told = await self._venue.instruments(list(self._traders))
@@ -293,6 +295,9 @@ class Account:
                 self.hear(Rules(time=self._clock.now(), market=name, instrument=rules, fees=fees))
         self._rules_read = now
 
+    def _rules_doubted(self) -> bool:
+        return any(trader.market.rules_doubted > self._rules_read for trader in self._traders.values())
+
     def _in_force(self, told: Fees) -> Fees:
         maker, taker = self._fees_fixed
         return Fees(told.maker if maker is None else maker, told.taker if taker is None else taker)
@@ -305,6 +310,8 @@ class Account:
             if trip is not None:
                 log.error("trading state changed", state=trip.state.value, reason=trip.reason)
                 self._tripped(trip)
+            if self._rules_doubted():
+                self.hurry()
             await asyncio.sleep(1.0)
 
     def _polling(self) -> None:

@@ -14,6 +14,7 @@ elsewhere: they are violations however true.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -35,6 +36,7 @@ _MORE = 3  # readings of the past: the bot may not have heard of the money yet
 _CHANGE_USD = 25.0  # what executions that are being told may make up for a moment
 _LATELY = 900 * SEC  # a run hears of what has happened since the last one that came so far as to open its books
 _READ_SEC = 60.0  # the venue's own figures may be read so long ago
+_TURN_SEC = 20.0  # three questions, of which each may wait for six seconds
 _CLOCK_SLACK = 0.1  # seconds
 _JUDGED_ELSEWHERE = ("position differs", ": invariant I", "beyond its size")
 
@@ -54,6 +56,7 @@ class Halts(Pace):
         self._state = TradingState.RUNNING
         self._taken: dict[str, tuple[str, int]] = {}  # trades told that took a position away → market, looks since
         self._on: list[set[str]] = [set(), set()]  # rows that were on at the last two looks
+        self._turned_away = -math.inf  # when the venue last refused every key
         self._moved = len(self._world.moved_usd)  # before this run began
         self._payments_read: int | None = None  # answers about funding since too much money was taken out, if it was
         if house is not None:
@@ -85,6 +88,8 @@ class Halts(Pace):
     def look_at_halt(self) -> None:
         """Judge the state of trading, if it got worse."""
         self._on = [self._on[1], set(self._world.active)]
+        if "S4" in self._world.active:
+            self._turned_away = self._world.seconds()
         desk = self._house.desk if self._house is not None else None
         if desk is None:
             return
@@ -175,7 +180,7 @@ class Halts(Pace):
                 "lost": lambda: self._purse.maybe_lost(limits.max_daily_loss_usd - paid_in),
                 "equity fell": lambda: self._purse.maybe_fallen(limits.max_drawdown_usd - paid_in),
                 "this machine's clock": self._clock_is_wrong,
-                "the venue does not accept our API key": lambda: any("S4" in rows for rows in self._on),
+                "the venue does not accept our API key": self._was_turned_away,
             }
             for name in desk.markets:
                 causes[f"{name}: the venue closed part of our position"] = lambda name=name: self._was_taken(name)  # type: ignore[misc]
@@ -190,6 +195,10 @@ class Halts(Pace):
         now = self._world.seconds()
         faults = self._world.schedule.faults
         return any(each.kind == "H6" and each.scope == "reduce" and each.time <= now for each in faults)
+
+    def _was_turned_away(self) -> bool:
+        """Whether the key was refused so lately that the questions of one turn, some without an answer, end now."""
+        return self._world.seconds() - self._turned_away < _TURN_SEC
 
     def _was_taken_out(self) -> bool:
         """Whether the operator has taken out as much as a day may lose, from some moment of this run on."""

@@ -36,6 +36,7 @@ _WILD = ("price collar", "measuring volatility", "half-spread as large")  # gate
 _PENALTY_SEC = 62.0  # the refill runs at half speed
 _SPARE = 4  # requests
 _FLOWING_SEC = 4.0  # a book without a pause for so long can be quoted on; one that falls silent is stale after three
+_SETTLE_SEC = 2.0  # after the last question of before the healing has waited in vain
 _FEW = 36  # looks that say nothing about a share yet: the calm end has forty
 
 Place = tuple[str, Side]
@@ -96,7 +97,8 @@ class Quoted(Halts):
         self._absent.update(absent)
         self._absent_now = Counter({place: self._absent_now[place] + 1 for place in absent})
         desk = house.desk
-        self._unwanted_looks.update((name, side) for name, side in absent if _gate(desk.markets[name], side))
+        if self._world.seconds() > self._world.healed_at + self._world.schedule.knobs.timeout_sec + _SETTLE_SEC:
+            self._unwanted_looks.update((name, side) for name, side in absent if _gate(desk.markets[name], side))
         for place in absent:
             self._judge_absence(place)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -171,6 +172,7 @@ class World:
         self.slipped = 0.0  # seconds of pause that the bot's own clock did not count
         self.jumped: dict[str, float] = {}  # market → when it last was worth something else from one moment to the next
         self.resized: set[str] = set()  # markets of which the living run was told finer steps
+        self.healed_at = math.inf  # seconds: when every fault was ended
         self.moved_usd: list[Decimal] = []  # by the operator, into the account (> 0) or out of it
         self.untold = False  # what happens now is not told to the account
         self.listeners: list[Callable[[Private, int], None]] = []
@@ -318,6 +320,7 @@ class World:
         """End every fault."""
         self.active.clear()
         self.clock_offset = 0.0
+        self.healed_at = self.seconds()
         self.note("healed")
 
     # --- memory ------------------------------------------------------------------------------------------------------

@@ -254,6 +254,41 @@ BUGS = [
         "reading the code",
         "tests/engine/test_market.py::test_a_fill_of_our_own_order_against_an_account_that_is_closed_is_a_fill",
     ),
+    Bug(
+        "A restart just after a fill counted it twice when the list of fills lagged behind the position",
+        "reading the code",
+        "tests/runtime/test_opening.py::test_a_fill_whose_row_comes_after_its_position_is_counted_once",
+    ),
+    Bug(
+        "A restart around the full hour booked a funding payment twice when its row came late",
+        "reading the code",
+        "tests/runtime/test_opening.py::test_a_payment_whose_row_comes_after_its_money_is_booked_once",
+    ),
+    Bug(
+        "Money paid in while the bot was down forgave the day's losses",
+        "reading the code",
+        "tests/engine/test_risk.py::test_money_paid_in_between_two_runs_forgives_no_loss",
+    ),
+    Bug(
+        "A position that stayed unreadable left the books wrong, and orders went on",
+        "reading the code",
+        "tests/runtime/test_legible.py::test_rows_that_stay_unreadable_halt_trading_and_the_quotes_go",
+    ),
+    Bug(
+        "A loss that only the venue's balance showed was beyond every limit",
+        "reading the code",
+        "tests/engine/test_desk.py::test_as_much_missing_as_a_day_may_lose_leaves_only_reducing_once_the_past_does_not_explain_it",
+    ),
+    Bug(
+        "An error about the account, under HTTP 404, was taken for no money and for no such order",
+        "reading the code",
+        "tests/venues/test_rest.py::test_a_404_that_speaks_of_something_else_is_a_refusal",
+    ),
+    Bug(
+        "After a higher fee rate every order was refused for up to a minute",
+        "simulation",
+        "tests/runtime/test_account.py::test_a_maker_fee_that_rises_is_agreed_to_as_soon_as_an_order_is_refused_for_it_and_reaches_the_prices",
+    ),
 ]
 
 

@@ -134,7 +134,7 @@ ROWS: dict[str, Row] = {
         "the timer fires although we live: it is armed late, or too quick", ("late", "early"), (3, 14), (8, 20), 30
     ),
     "V25": Row("a mass-cancel leaves one order", ("",), duration=(5, 20)),
-    "V26": Row("reads come from a replica that lags", ("",), (0.3, 3.0), (2, 8)),
+    "V26": Row("reads come from a replica that lags: all, or the lists of the past", ("", "past"), (0.3, 3.0), (2, 8)),
     "V27": Row("no margin", ("",), duration=(2, 15)),
     "V28": Row("the rate limit is lowered", ("",), (60, 400), (10, 60), 30),
     "C1": Row("our clock is off at the next start", ("",), (-12, 12), per_hour=30),

@@ -24,7 +24,8 @@ from src.simulation.world import ACCOUNT, SEC
 PATIENCE = 5.0  # seconds after which the adapter gives a request up
 LONGEST_FLIGHT = 25.0
 _PUBLIC = frozenset({"clock", "instruments", "names", "prices"})
-_READS = frozenset({"balance", "positions", "orders", "find", "fills"})
+_PAST = frozenset({"fills", "funding"})
+_READS = frozenset({"balance", "positions", "orders", "find", *_PAST})
 
 _Answer = TypeVar("_Answer")
 
@@ -261,9 +262,18 @@ class Requests(Link):
         return deed()
 
     def _replica(self, verb: str, about: str, deed: Callable[[], _Answer]) -> _Answer:
-        """Answer from a replica that, while V26 is on, catches up every few seconds only."""
+        """Answer from a replica that, while V26 is on, catches up every few seconds only; or from one whose lists of
+        the past are as old.
+        """
         world, exchange, now = self._world, self._exchange, self._world.seconds()
-        fault = world.fault("V26")
+        behind = next((fault.strength for fault in world.active.get("V26", ()) if fault.scope == "past"), None)
+        if verb in _PAST and behind is not None:
+            world.hit("V26")
+            rows: Any = deed()
+            listed: Any = [row for row in rows if row.time <= world.now() - round(behind * SEC)]
+            past: _Answer = listed
+            return past
+        fault = world.fault("V26", "all")
         if fault is None:
             self._frozen = None
             return deed()
@@ -279,7 +289,7 @@ class Requests(Link):
             return deed()
         world.hit("V26")
         at, pictures = self._frozen
-        if verb == "fills":
+        if verb in _PAST:
             trades: Any = deed()
             known: Any = [trade for trade in trades if trade.time <= world.start + round(at * SEC)]
             told: _Answer = known

@@ -44,6 +44,7 @@ from src.records.history import Both, History
 from src.records.journal import Entry, FileJournal, Journal
 from src.runtime.clock import Clock
 from src.runtime.gateway import Gateway
+from src.runtime.legible import Legible
 from src.runtime.rate import RateBudget
 from src.runtime.trader import Trader
 from src.venues.extended.wire import read_book
@@ -155,6 +156,7 @@ class Contender:
             quote_loop_ms=250,
             replace_coalesce_ms=400,
             jitter=random.Random(1),
+            legible=Legible(clock, lambda reason: None),
         )
         market.apply(StreamUp(time=START, market=MARKET, stream=Stream.BOOK))
         market.apply(Position(time=START, market=MARKET, size=0, open_price_usd=Decimal(0)))

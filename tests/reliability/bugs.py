@@ -287,7 +287,7 @@ BUGS = [
     Bug(
         "After a higher fee rate every order was refused for up to a minute",
         "simulation",
-        "tests/runtime/test_account.py::test_a_maker_fee_that_rises_is_agreed_to_as_soon_as_an_order_is_refused_for_it_and_reaches_the_prices",
+        "tests/runtime/test_account.py::test_a_maker_fee_that_rises_is_agreed_to_once_an_order_is_refused_for_it",
     ),
 ]
 

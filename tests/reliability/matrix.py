@@ -120,7 +120,7 @@ FAULTS: dict[str, Row] = {
     "V12": Row(
         "fees change or are negative",
         (
-            f"{_ACCOUNT}::test_a_maker_fee_that_rises_is_agreed_to_within_a_minute_and_reaches_the_prices",
+            f"{_ACCOUNT}::test_a_maker_fee_that_rises_is_agreed_to_once_an_order_is_refused_for_it",
             "tests/engine/test_pnl.py::test_fees_are_negative_when_paid_and_positive_as_a_rebate",
             "tests/venues/test_signing.py::test_a_rebate_is_signed_as_no_fee",
             "tests/engine/test_quoting.py::test_a_fee_that_is_no_fraction_closes_both_sides",

@@ -546,7 +546,7 @@ async def test_a_position_nobody_can_explain_halts_after_a_quarter_of_a_minute(m
 
 
 @virtual
-async def test_a_maker_fee_that_rises_is_agreed_to_as_soon_as_an_order_is_refused_for_it_and_reaches_the_prices():
+async def test_a_maker_fee_that_rises_is_agreed_to_once_an_order_is_refused_for_it():
     """From 0 to 5 bps: an order that offers 0 is refused, and the new rate is read, offered and in the spread."""
     async with scene() as s:
         house = s.house()

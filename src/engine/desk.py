@@ -300,7 +300,7 @@ class Desk:
             self.warnings["remainder"] = f"{remainder:+.6f} USD of the venue's balance is not explained by our books"
 
     def _watch_missing(self, now: int) -> None:
-        """Only reduce once as much is missing as a day may lose, and reading the past again and again explains it not.
+        """Only reduce once as much is missing as a day may lose, and reading the past again does not explain it.
 
         The limits cannot see it, for they go by our own count, so that a withdrawal is no loss.
         """

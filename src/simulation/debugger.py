@@ -10,7 +10,7 @@ from types import FrameType
 
 class _Debugger(pdb.Pdb):
     def set_quit(self) -> None:
-        """End the process at once: every task that were told by an exception would break off, and be judged for it."""
+        """End the process at once: told by an exception, every task would break off and be judged for it."""
         print("The debugger was left, and the simulation with it.", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -25,7 +25,7 @@ PATIENCE = 5.0  # seconds after which the adapter gives a request up
 LONGEST_FLIGHT = 25.0
 _PUBLIC = frozenset({"clock", "instruments", "names", "prices"})
 _PAST = frozenset({"fills", "funding"})
-_READS = frozenset({"balance", "positions", "orders", "find", *_PAST})
+_READS = _PAST | {"balance", "positions", "orders", "find"}
 
 _Answer = TypeVar("_Answer")
 

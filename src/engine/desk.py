@@ -281,9 +281,7 @@ class Desk:
             self._missed += 1
 
     def _watch_remainder(self, now: int) -> None:
-        remainder = self.remainder_usd()
-        volume = sum((m.volume_usd for m in self.markets.values()), Decimal(0))
-        rounding = max(REMAINDER_FLOOR, REMAINDER_SHARE * volume)
+        remainder, rounding = self.remainder_usd(), self._rounding_usd()
         if remainder is None or abs(remainder) <= rounding:
             self._remainder_since = None
             self.warnings.pop("remainder", None)
@@ -337,6 +335,21 @@ class Desk:
             )
         else:
             self.warnings.pop("first hour", None)
+
+    def agrees(self) -> bool:
+        """Return whether what the venue has told last is what our books say; money that stays unexplained however often
+        the past is read counts as explained.
+        """
+        remainder = self.remainder_usd()
+        if remainder is None:
+            return False
+        explained = self._remainder if self._unexplained >= EXPLAINED_WITHIN else Decimal(0)
+        return min(abs(remainder), abs(remainder - explained)) <= self._rounding_usd()
+
+    def _rounding_usd(self) -> Decimal:
+        """Return by how much the venue's own rounding may move its balance from our count."""
+        volume = sum((m.volume_usd for m in self.markets.values()), Decimal(0))
+        return max(REMAINDER_FLOOR, REMAINDER_SHARE * volume)
 
     def doubtful(self, now: int) -> bool:
         """Return whether fills and funding should be read again: positions or money have disagreed for a moment.

@@ -17,7 +17,7 @@ from src.engine.risk import TradingState, Trip
 from src.engine.watchdog import Watchdog
 from src.model.actions import OrderState
 from src.model.errors import Rejected, Throttled, Unanswered, Unreadable
-from src.model.facts import AnyFact, Command, OpenOrders, OrderUpdate, Position, Rules, Stream, VenueState
+from src.model.facts import AnyFact, Command, OpenOrders, OrderUpdate, Position, Rules, Stream, StreamDown, VenueState
 from src.model.instrument import Fees
 from src.records.journal import Journal
 from src.runtime import elsewhere
@@ -80,6 +80,9 @@ class Account:
         self._turned_away = 0  # readings in a row that the venue refused to our key
         self._penniless = False  # by the last reading
         self.agreed = clock.now()  # when our books last agreed with the venue's
+        self._downs = 0  # of the account's stream
+        self._downs_read = 0  # those after which the past has been read
+        self._books_read = False  # since the past was last read
         self._funding_read = self._rules_read = clock.now()
         for part in ("account stream", "account poll", "account watch"):
             watchdog.watch(part, limit=2 * BEAT_LIMIT, now=clock.now())
@@ -99,6 +102,7 @@ class Account:
             if unasked and not self._standing():
                 self._fired()
         elif not fact.market:
+            self._downs += isinstance(fact, StreamDown)
             self._journal.append(fact)
             self._desk.apply(fact)
 
@@ -211,6 +215,7 @@ class Account:
                 failures.append(error)
         if failures:
             raise failures[0]
+        self._books_read = True
 
     async def _read_orders(self) -> None:
         asked = self._clock.now()
@@ -241,11 +246,14 @@ class Account:
     async def read_past(self, *, everything: bool = False) -> None:
         """Hear fills and funding payments from shortly before our books last agreed; known ones are recognised by id.
 
-        Fills are read when positions or money disagree or one could not be read, funding also once a minute;
+        Fills are read when positions or money disagree, when one could not be read, and once after the account's stream
+        was down: what was traded there and back meanwhile shows in no position. Funding is read also once a minute;
         *everything* reads both now.
         """
         since, now = self.agreed - OVERLAP, self._clock.now()
-        doubtful = everything or self._desk.doubtful(now) or self._legible.doubts("fills")
+        downs = self._downs if self._desk.account_up else self._downs_read
+        told, self._books_read = self._books_read, False
+        doubtful = everything or downs > self._downs_read or self._desk.doubtful(now) or self._legible.doubts("fills")
         funding = doubtful or now - self._funding_read > FUNDING_EVERY
         if doubtful:
             with self._legible.reading("fills"):
@@ -254,8 +262,10 @@ class Account:
             await self._read_funding(since)
             self._funding_read = now
         if doubtful:
-            self._desk.fills_read()
-        if not self._desk.mismatches() and not self._desk.doubtful(now):
+            self._downs_read = downs
+            if told:  # else another reading of the past has already answered to these positions
+                self._desk.fills_read()
+        if self._downs_read == self._downs and self._desk.agrees() and not self._desk.doubtful(now):
             self.agreed = now
 
     async def _read_fills(self, since: int) -> None:

@@ -194,6 +194,7 @@ class Canary:
             await self._rate.take(Priority.CANCEL)
             await self._venue.execute(Cancel(order.market, order.order_id), lambda: None)
         except (Rejected, Throttled, Unanswered) as error:
+            self._rate.heed(error)
             log.warning("test order not cancelled; it expires by itself", seconds=LIFE, reason=str(error))
 
 

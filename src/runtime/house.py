@@ -110,7 +110,7 @@ class House:
         self._start: asyncio.Timeout | None = None  # while the account is read
         self._halted = asyncio.Event()
         self._started = clock.now()
-        self._leaving = Leaving(venue, self.deadman, self.canary)
+        self._leaving = Leaving(venue, self.deadman, self.canary, clock)
 
     def stop(self) -> None:
         """Ask the run to end: no new orders, cancel, verify, summary. Safe to call twice and from a signal handler."""

@@ -1,7 +1,7 @@
 """Leaving the venue: cancel everything, see that nothing is open, and only then stop its timer; else the timer does it.
 
 What was under way may land after the book was emptied; it is emptied anew when that is seen, and what lands later still
-is the timer's business.
+is the timer's business. That goes for what the run before has sent, too, so a run that ends soon leaves the timer on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from src.engine.desk import Desk
 from src.model.actions import OrderState
 from src.model.errors import Rejected, Throttled, Unanswered
 from src.runtime.canary import Canary
+from src.runtime.clock import Clock
 from src.runtime.deadman import DeadMan
 from src.runtime.emptying import empty_book, tried
+from src.runtime.trader import LONGEST_FLIGHT
 from src.venues.protocol import Venue
 
 ROUNDS = 3  # of emptying the book: each takes two seconds and a look
@@ -29,12 +31,14 @@ class Leaving:
     what stays behind, "" when nothing does.
     """
 
-    def __init__(self, venue: Venue, deadman: DeadMan, canary: Canary) -> None:
+    def __init__(self, venue: Venue, deadman: DeadMan, canary: Canary, clock: Clock) -> None:
         self.open_orders: int | None = None
         self.left = ""
         self._venue = venue
         self._deadman = deadman
         self._canary = canary
+        self._clock = clock
+        self._began = clock.now()
 
     async def leave(self, desk: Desk, *, in_order: bool) -> None:
         """Empty the book and disarm. Not *in_order*, after an error nobody named, nothing is heard of our orders any
@@ -44,6 +48,8 @@ class Leaving:
             if not await self._empty():
                 break
             if await self._all_ended(desk, IN_FLIGHT_WAIT if in_order else 0.0):
+                if self._clock.now() - self._began < LONGEST_FLIGHT:
+                    break  # what the run before has sent may be under way still: its timer runs for that, too
                 await self._disarm()
                 return
             if not in_order or not _landed(desk):
@@ -78,7 +84,7 @@ class Leaving:
         await tried(self._deadman.arm(), seconds, "dead-man's-switch not confirmed")
         armed = self._deadman.armed_for() > 0
         if self.open_orders == 0 and armed:
-            log.warning("dead-man's-switch stays armed: a request of ours may still arrive")
+            log.warning("dead-man's-switch stays armed: a request of ours, or of the run before, may still arrive")
             return
         if self.open_orders == 0:
             self.open_orders, what = None, "a request without an answer may still arrive"

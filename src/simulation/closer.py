@@ -76,7 +76,7 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         self._seen: dict[str, set[str]] = {name: set() for name in self._world.markets}
         # Market → its position by the bot's count, fills by that and in truth, and the bot's time, at the last look.
         self._rested: dict[str, tuple[tuple[int, int, int], int]] = {}
-        self._recent: deque[float] = deque()  # when cancels and armings left
+        self._recent: deque[float] = deque()  # when anything but orders left
         # Market → the funding rates that were told of late: when, which, and when it will be paid.
         self._rates: dict[str, deque[tuple[float, float, int]]] = {name: deque() for name in self._world.markets}
         # Market → where orders of ours stood, and when something last happened to one there.
@@ -125,7 +125,7 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
     def requested(self, verb: str) -> None:
         super().requested(verb)
         self._lagged |= "V26" in self._world.active
-        if verb in ("cancel", "arm"):
+        if verb not in ("place", "replace"):
             self._recent.append(self._world.seconds())
 
     def refused(self, after: float) -> None:
@@ -247,6 +247,8 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         bent = any(step in _ONE_SIDED for quote in nearest.values() for step, _ in quote.why)
         moments = market.last.time - 1, market.last.time  # a frame may have come at that very moment
         if bent or held != market.position or mid2 is None or {mid2} != {market.mids.at(each) for each in moments}:
+            return
+        if "V20" in self._world.active:  # by stamps that jump a frame looks later than the end of an order in it
             return
         least, most = self._promised_bps(market, held, market.last.time)
         lean = (sum(quote.price for quote in nearest.values()) - mid2) / mid2 * 1e4

@@ -91,7 +91,7 @@ class Court(Ears):
 
     def _overdue(self, name: str) -> bool:
         """Whether the order came, or comes now, so late that the bot may have concluded that it never will."""
-        now = self._world.seconds()
+        now = self._world.now() / SEC
         return self._born.get(name, now) - self._left.get(name, now) > LONGEST_FLIGHT / SEC
 
     def _landed_late(self, name: str) -> bool:

@@ -85,17 +85,16 @@ class Gone(Quoted):
                 self.violate(fault.invariant, f"{name} stands for {now - since:.1f} s although {fault.why}")
 
     def _must_go(self, desk: Desk, order: Order) -> _Fault | None:
+        market, name, knobs = desk.markets[order.request.market], order.request.external_id, self._world.schedule.knobs
+        if name not in market.blotter.working:  # it has to be found first, whatever the state of trading
+            if name.startswith("xmm") or knobs.foreign_orders == "cancel":
+                return _Fault("I13", "no run of ours has it in its books", _POLLS * knobs.poll_sec + self._soon)
+            return None
         if desk.state is TradingState.HALTED:
             return _Fault("I6", f"trading is halted ({desk.reason})", self._soon)
         if failure := self.failing():
             return _Fault("I14", failure, self._soon)
-        market, name = desk.markets[order.request.market], order.request.external_id
-        if name in market.blotter.working:
-            return self._is_bold(market, order)
-        knobs = self._world.schedule.knobs
-        if name.startswith("xmm") or knobs.foreign_orders == "cancel":
-            return _Fault("I13", "no run of ours has it in its books", _POLLS * knobs.poll_sec + self._soon)
-        return None
+        return self._is_bold(market, order)
 
     def _is_bold(self, market: Market, order: Order) -> _Fault | None:
         """Judge an order by the wanted quote of its side and level; while its end is under way, by its patience."""

@@ -49,7 +49,8 @@ class Halts(Pace):
         self._purse = Purse()
         self._equity = float("inf")  # the latest that was known
         self._totals: deque[tuple[float, float]] = deque()  # when, and all that the venue held for us, over all runs
-        self._begun = 0
+        self._begun, self._opened_books = 0, False
+        self._heard_until = 0  # what happened before is known to an earlier run: it was there when one opened its books
 
     def enter(self, house: House | None, run: str = "") -> None:
         super().enter(house, run)
@@ -61,7 +62,8 @@ class Halts(Pace):
         self._payments_read: int | None = None  # answers about funding since too much money was taken out, if it was
         if house is not None:
             self._purse.enter()
-            self._begun = self._world.now()
+            self._heard_until = self._begun if self._opened_books else self._heard_until
+            self._begun, self._opened_books = self._world.now(), False
 
     def forgiven(self) -> None:
         """Hear that the next run begins its losses anew."""
@@ -93,6 +95,7 @@ class Halts(Pace):
         desk = self._house.desk if self._house is not None else None
         if desk is None:
             return
+        self._opened_books = True
         self._look_at_money(desk)
         if desk.state is self._state:
             return
@@ -213,7 +216,7 @@ class Halts(Pace):
         return [trade for trade in self._world.exchange.trades(ACCOUNT, market) if trade.time >= since]
 
     def _was_taken(self, market: str) -> bool:
-        since = min(self._begun, self._world.now() - _LATELY)
+        since = min(self._heard_until, self._world.now() - _LATELY)
         return any(trade.kind != "TRADE" for trade in self._trades(market, since))
 
     def _traded_much(self, market: str, side: Side) -> bool:

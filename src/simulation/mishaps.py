@@ -12,6 +12,7 @@ from src.sandbox.matching import Order
 from src.simulation.plan import MIDNIGHTS, Fault
 from src.simulation.world import ACCOUNT, SEC, World
 
+_FAR = 1.5  # times as much as at the beginning, or the inverse
 HUGE = 1 << 64  # by which the venue's ids jump: beyond every signed and unsigned word
 BPS = Decimal("0.0001")
 _PONG_SEC = 10.0  # a machine that slept longer has lost its connections: no pong came
@@ -54,9 +55,15 @@ def flip_funding(world: World, fault: Fault) -> bool:
 
 
 def move_the_market(world: World, market: str, fault: Fault) -> bool:
-    """Let what everybody thinks *market* is worth jump, up or down by the same share."""
-    factor = 1 + fault.strength if world.chance.random() < 0.5 else 1 / (1 + fault.strength)
-    world.act(lambda: world.crowds[market].jump(world.exchange, factor))
+    """Let what everybody thinks *market* is worth jump, up or down by the same share; back from where it is far away,
+    or the smallest order would come to be worth more than the largest that the settings allow.
+    """
+    crowd = world.crowds[market]
+    worth = crowd.price.value / float(world.exchange.listing(market).first_price)
+    far = not 1 / _FAR < worth < _FAR
+    up = worth < 1 if far else world.chance.random() < 0.5
+    factor = 1 + fault.strength if up else 1 / (1 + fault.strength)
+    world.act(lambda: crowd.jump(world.exchange, factor))
     world.jumped[market] = world.seconds()
     return True
 

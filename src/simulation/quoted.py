@@ -139,7 +139,7 @@ class Quoted(Halts):
         """Whether the truth leaves room for the smallest order of *side*."""
         exchange, name = self._world.exchange, market.market
         standing = exchange.standing
-        if len(standing) >= self.limits.max_open_orders:
+        if len(standing) >= self.limits.max_open_orders or self._is_told_otherwise(market):
             return False
         held, highest = exchange.position(ACCOUNT, name), self._highest_mark(name)
         rules = exchange.listing(name).instrument
@@ -154,6 +154,13 @@ class Quoted(Halts):
         room_usd = min(self.limits.max_net_position_usd, self.limits.max_total_position_usd - others_usd)
         taken = side * held + sum(each.remaining for each in _of(standing, name, side))
         return int(room_usd / usd_per_lot) - taken > smallest
+
+    def _is_told_otherwise(self, market: Market) -> bool:
+        """Whether the bot has last read that *market* takes no such orders, and need not have read it again since."""
+        knobs = self._world.schedule.knobs
+        told = bool(market.instrument.closed or market.instrument.reduce_only)
+        again = self._world.healed_at + knobs.rules_sec + knobs.poll_sec + 2 * knobs.timeout_sec
+        return told and self._world.seconds() < again
 
     def _worst_usd(self, name: str, standing: list[Order]) -> float:
         """Return the largest value that the position in *name* could come to."""

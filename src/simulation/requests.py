@@ -150,7 +150,9 @@ class Requests(Link):
         if world.strikes("V23"):
             world.lied_until = world.now() + seconds * SEC
             return
-        world.lied_until = 0
+        # A run that is over calls back what the next one has armed: until that arms again, nobody can know.
+        called_back = world.exchange.deadline if self.dead and not seconds else None
+        world.lied_until = called_back or 0
         self._exchange.arm(ACCOUNT, seconds)
 
     # --- the life of a request ---------------------------------------------------------------------------------------
@@ -177,11 +179,11 @@ class Requests(Link):
             self._ears.leaving(action)
             self._ears.at("cancel" if isinstance(action, Cancel) else "leaving")
             self._live()
+        self._ears.requested(verb)
         if world.strikes("N12"):
             raise Unanswered("the name was not resolved")
         if world.strikes("N13"):
             raise Unanswered("ClientConnectorCertificateError: certificate has expired")
-        self._ears.requested(verb)
         reply: asyncio.Future[_Answer] = world.loop.create_future()
         self._send(verb, deed, reply, about)
         if action is not None:

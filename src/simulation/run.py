@@ -13,6 +13,7 @@ from src.engine.risk import TradingState
 from src.model.actions import OrderState
 from src.model.facts import Opened
 from src.runtime.canary import is_canary
+from src.runtime.trader import OVERLAP
 from src.simulation.life import Life
 from src.simulation.loop import VirtualLoop, run_virtual
 from src.simulation.plan import Schedule, start_of
@@ -23,6 +24,7 @@ from src.simulation.world import ACCOUNT, SEC
 
 HEALED_WITHIN = 150.0  # L1: a closed rate limit (60 s), a reconnect wait (30 s) and the halt's restart
 CALM_SEC = 20.0  # of the last phase over which the uptime is taken
+_READ_BACK = 9 * OVERLAP  # so much of the past is read by every start, by whichever clock
 EVENTS = 50  # remembered for the report of a failure
 
 
@@ -162,18 +164,23 @@ class Simulation(Runs):
 
     def _judge_trades(self) -> None:
         """Every trade of the account must be in one journal as a fill, or be part of what a run opened with, and no two
-        runs may have counted it.
+        runs may have counted it. As long as no journal holds a fill, a start reads the last minutes only: what is older
+        is in the position that it opens with.
         """
         known: set[str] = set()
         counted: set[str] = set()
+        trades = self.world.exchange.trades(ACCOUNT)
         for tape in self.tapes:
             opened = {trade for entry in tape.entries if isinstance(entry, Opened) for trade in entry.trade_ids}
+            if not counted:
+                began = max((entry.time for entry in tape.entries if isinstance(entry, Opened)), default=0)
+                known |= {str(trade.trade_id) for trade in trades if trade.time < began - _READ_BACK}
             fills = {fill.trade_id for fill in tape.fills()} - opened
             if twice := sorted(fills & counted):
                 self.truth.violate("I5", f"{len(twice)} trades were counted by two runs, the first {twice[0]}")
             counted |= fills
             known |= opened | fills
-        missing = [trade for trade in self.world.exchange.trades(ACCOUNT) if str(trade.trade_id) not in known]
+        missing = [trade for trade in trades if str(trade.trade_id) not in known]
         if missing:
             self.truth.violate("I5", f"{len(missing)} trades are in no journal, the first {missing[0]}")
 

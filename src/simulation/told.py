@@ -12,6 +12,7 @@ have come is what it said, unless requests suffered meanwhile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from src.simulation.world import SEC
 # Rows under which a question may be lost or late, or not be answered at all.
 _SPOIL = frozenset(("N6", "N7", "N8", "N12", "N13", "N14", "N15", "N16", "V2", "V28"))
 _ANSWERED_SEC = 2.0  # after which an answer has come over a slow line, and what follows from it has been done
+_AWAKE_SEC = 1.0  # after which no question leaves any more that was begun before the loop stood still
 _ENOUGH = 2  # in a row: one may be a mistake
 _ALARMING = {"orders": "the key was refused", "clock": "our clock was found wrong"}
 _WRONG_SEC = 10.1  # by how much
@@ -44,11 +46,13 @@ class Told(Gone):
         self._questions: list[_Question] = []  # those that may be open
         self._answers: dict[str, Mapping[str, object]] = {}  # verb → what the latest answer has surely said
         self._alarming = {"orders": 0, "clock": 0}  # answers in a row that must halt trading sooner or later
+        self._stalled = -math.inf  # when the loop last stood still
 
     def requested(self, verb: str) -> None:
         super().requested(verb)
         self._answers.pop(verb, None)  # from now on another answer may come at any moment
-        if truth := self._truth(verb):
+        awake = self._world.seconds() - self._stalled > _AWAKE_SEC
+        if (truth := self._truth(verb)) and awake:
             self._questions.append(_Question(verb, self._world.seconds(), truth))
 
     def refused(self, after: float) -> None:
@@ -57,6 +61,7 @@ class Told(Gone):
 
     def stalled(self, seconds: float) -> None:
         super().stalled(seconds)
+        self._stalled = self._world.seconds()
         self._doubt()
 
     def look(self) -> None:

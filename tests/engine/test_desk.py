@@ -127,6 +127,26 @@ def test_a_position_that_stays_different_halts():
     assert (TradingState.HALTED, True) == (trip.state, "venue 5 lots, ours 0" in trip.reason)
 
 
+def test_books_agree_unless_positions_or_money_differ_at_this_moment():
+    """$5 too much differ at once, before anybody doubts; read ten times in vain they are taken for the operator's."""
+    desk = make_desk()
+    market = desk.markets[NAME]
+
+    assert desk.agrees()
+    market.apply(Position(time=START, market=NAME, size=5, open_price_usd=Decimal(60_000)))
+    assert not desk.agrees()
+    market.apply(Position(time=START, market=NAME, size=0, open_price_usd=Decimal(0)))
+    desk.apply(balance(Decimal(10_005)))
+    assert (desk.agrees(), desk.doubtful(START)) == (False, False)
+    desk.watch(START)
+    for _ in range(EXPLAINED_WITHIN):
+        assert not desk.agrees()
+        desk.fills_read()
+    assert desk.agrees()
+    desk.apply(balance(Decimal(10_007)))
+    assert not desk.agrees()
+
+
 def test_an_outage_holds_back_orders_but_is_no_halt():
     """Positions differ and the venue cannot be asked: nothing is placed, and all is well once the fill has come."""
     desk = make_desk()

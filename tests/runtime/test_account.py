@@ -123,6 +123,52 @@ async def test_fills_that_cancel_out_are_found_by_the_money():
 
 
 @virtual
+async def test_fills_that_cancel_out_to_the_cent_are_read_once_the_stream_is_back():
+    """Bought and sold 10 lots unseen at one price: neither position nor money shows it, and the journal has both."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            s.venue.mute.add(Stream.ACCOUNT)
+            s.exchange.external_trade(ACCOUNT, BTC, Side.BUY, 84_000, 10)
+            s.exchange.external_trade(ACCOUNT, BTC, Side.SELL, 84_000, 10)
+            await asyncio.sleep(0.1)
+            s.venue.disconnect(Stream.ACCOUNT)
+            s.venue.mute.clear()
+            await s.until(lambda: sum(market_of(house).fills.values()) == 2, within=15)
+            assert len([entry for entry in s.journal.entries if isinstance(entry, Fill)]) == 2
+            read: list[str] = []
+            fills = s.venue.fills
+
+            async def counted(market: str, since: int) -> list[Fill]:
+                read.append(market)
+                return await fills(market, since)
+
+            s.venue.fills = counted  # type: ignore[method-assign]
+            await asyncio.sleep(25)
+            assert read == []  # once is enough
+
+
+@virtual
+async def test_the_past_read_twice_answers_to_the_same_books_once(monkeypatch: pytest.MonkeyPatch):
+    """The last reading may meet one under way: both read the past of one picture of the positions."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            assert house.desk is not None
+            assert house._parts is not None
+            account, readings = house._parts[0], list[int]()
+            monkeypatch.setattr(house.desk, "fills_read", lambda: readings.append(virtual_now()))
+            await account.read_books()
+            await asyncio.gather(account.read_past(everything=True), account.read_past(everything=True))
+            assert len(readings) == 1
+            await account.read_books()
+            await account.read_past(everything=True)
+            assert len(readings) == 2
+
+
+@virtual
 async def test_the_account_stream_down_closes_both_sides_at_once():
     """Cut: the quotes are gone within a second; up again, they return."""
     async with scene() as s:

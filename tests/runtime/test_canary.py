@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 
 from src.engine.market import SEC
 from src.engine.risk import TradingState, Trip
-from src.model.actions import Side
+from src.model.actions import Action, Cancel, Side
+from src.model.errors import Throttled
 from src.runtime.canary import LIFE, is_canary
+from src.runtime.rate import Priority
 from src.sandbox.words import OrderRequest
 from tests.runtime.builders import ACCOUNT, BTC, ETH, Scene, living, market_of, scene, virtual
 from tests.virtual_time import virtual_now
@@ -94,6 +98,28 @@ async def test_a_lost_answer_leaves_no_test_order_behind():
             assert resting(s) == []
             await s.until(s.quoted)
             assert len(canaries(s)) == 2
+
+
+@virtual
+async def test_a_429_on_the_way_back_of_a_test_order_slows_everything_down(monkeypatch: pytest.MonkeyPatch):
+    """Taking back the first test order meets "wait 30 s": no question leaves until then, for the venue counts all."""
+    async with scene() as s:
+        s.venue.drop_reply = True
+        house = s.house()
+        execute = s.venue.execute
+
+        async def throttled(action: Action, permit: Callable[[], str | None], early: Any = None) -> str:
+            if isinstance(action, Cancel):
+                raise Throttled(30)
+            return await execute(action, permit, early)
+
+        monkeypatch.setattr(s.venue, "execute", throttled)
+        async with living(house):
+            await s.until(lambda: "was not taken" in house.canary.closed(), within=3)
+            assert not house.rate.try_take(Priority.QUERY)
+            monkeypatch.setattr(s.venue, "execute", execute)
+            await asyncio.sleep(31)
+            assert house.rate.try_take(Priority.QUERY)
 
 
 @virtual

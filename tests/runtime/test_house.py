@@ -448,6 +448,19 @@ async def test_what_lands_while_the_bot_leaves_is_cancelled_too(monkeypatch: pyt
 
 
 @virtual
+async def test_a_run_that_ends_soon_leaves_the_timer_on():
+    """Over after 4 s: what the run before has sent may land within ten seconds, and nobody else would cancel it."""
+    async with scene() as s:
+        house = s.house()
+        async with living(house) as life:
+            await asyncio.sleep(4)
+            house.stop()
+            summary = await life
+        assert (summary.state, summary.open_orders_at_exit, s.open()) == ("DONE", 0, [])
+        assert s.exchange.armed
+
+
+@virtual
 async def test_a_disarming_that_is_not_answered_spoils_nothing(monkeypatch: pytest.MonkeyPatch):
     """The timer then fires at an empty book: DONE."""
     async with scene() as s:

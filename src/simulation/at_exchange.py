@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from src.model.actions import Action, Side
+from src.model.actions import Action, OrderState, Side
 from src.runtime.canary import is_canary
 from src.sandbox.matching import Order
 from src.sandbox.translation import Private
@@ -14,6 +14,7 @@ from src.simulation.court import Court
 from src.simulation.world import ACCOUNT, SEC
 
 _FAR = 0.005  # of the mark; the bot believes a mark that may have been told wrongly (V19), so this cannot be narrow
+_SENT_SEC = 15.0  # the longest flight, and what a mark may be old when the order leaves
 _SLACK = 1.0001  # floats in the bot's arithmetic of limits
 
 
@@ -48,14 +49,23 @@ class AtExchange(Court):
         """The timer cancels the orders *names*: whose test order is among them has seen the switch work."""
         if any(name.startswith(f"xmm{self._run}-") and is_canary(name) for name in names):
             self._proven.add(self._run)
+        deadline = self._world.exchange.deadline
+        if deadline is not None and deadline > self._world.exchange.now and not any(map(self._is_live, names)):
+            self._world.lied_until = deadline  # too early, and what was being cancelled anyway tells nobody of it
+
+    def _is_live(self, name: str) -> bool:
+        """Whether the living run believes that *name* rests and wants it to."""
+        desk = self._house.desk if self._house is not None else None
+        markets = desk.markets.values() if desk is not None else ()
+        return any(market.blotter.state_of(name) is OrderState.LIVE for market in markets)
 
     def _judge_canary(self, request: OrderRequest) -> None:
-        rules = self._world.exchange.listing(request.market).instrument
-        mark = rules.ticks_float(self._world.exchange.mark(request.market))
+        since = self._world.seconds() - _SENT_SEC  # the market may have jumped since the order was decided
+        marks = [mark for time, mark in self._marks[request.market] if time >= since] or [self._lowest(request.market)]
         small = request.size in self._world.exchange.smallest[request.market]
-        if not small or not request.post_only or abs(request.price / mark - 1) < _FAR:
+        if not small or not request.post_only or all(abs(request.price / mark - 1) < _FAR for mark in marks):
             self.violate(
-                "I11", f"test order {request.external_id}: {request.size} lots at {request.price}, mark {mark}"
+                "I11", f"test order {request.external_id}: {request.size} lots at {request.price}, marks {marks}"
             )
 
     def moved(self, events: list[Private]) -> None:
@@ -64,7 +74,9 @@ class AtExchange(Court):
             if isinstance(event, OrderView):
                 self._born.setdefault(event.external_id, self._world.exchange.now / SEC)
                 self._swept(event)
-            elif isinstance(event, TradeView) and not self.is_ours(event.external_id):
+            elif isinstance(event, TradeView) and (
+                not self.is_ours(event.external_id) or self._overdue(event.external_id)
+            ):
                 trade_id, lots = str(event.trade_id), (event.market, event.side * event.size)
                 self._strange[trade_id] = lots
                 self._strange_since.append((self._world.exchange.now / SEC, trade_id, lots))
@@ -130,7 +142,9 @@ class AtExchange(Court):
                     del self._strange[trade_id]
 
     def _unknown(self, order_id: str, market: str) -> list[int]:
-        """Return the signed lots that other hands traded in *market* and *order_id* could not allow for."""
+        """Return the signed lots that other hands, or orders that nobody expected any more, traded in *market* and
+        *order_id* could not allow for.
+        """
         self._hear()
         left = self._left.get(order_id, math.inf)
         since = {trade_id: lots for time, trade_id, lots in self._strange_since if time >= left}

@@ -208,8 +208,8 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
             return
         for order in self._world.exchange.open_orders(ACCOUNT):
             ours = order.external_id.startswith("xmm")
-            cancels = (knobs.startup_orders if ours else knobs.foreign_orders) == "cancel"
-            if cancels and order.created < self._began and not order.external_id.startswith(f"xmm{self._run}-"):
+            adopts = (knobs.startup_orders if ours else knobs.foreign_orders) == "adopt"
+            if not adopts and order.created < self._began and not order.external_id.startswith(f"xmm{self._run}-"):
                 self.violate("I13", f"{order.external_id or order.venue_id} of before rests after the start")
 
     def _judge_memory(self, market: Market) -> None:

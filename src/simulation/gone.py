@@ -17,13 +17,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from src.engine.desk import Desk
-from src.engine.market import Market
+from src.engine.market import QUIET, Market
 from src.engine.risk import TradingState
 from src.model.actions import OrderState
 from src.runtime.canary import is_canary
 from src.runtime.house import House
 from src.sandbox.matching import Order
 from src.simulation.quoted import Quoted
+from src.simulation.world import SEC
 
 # Rows under which a cancel may be lost or refused, or the bot not be told what stands.
 _HINDER = frozenset(("N2", "N6", "N7", "N12", "N13", "N16", "V1", "V2", "V3", "V8", "V28", "S4"))
@@ -102,9 +103,11 @@ class Gone(Quoted):
         if market.last is None or ours.state is OrderState.UNKNOWN:
             return None
         wanted = next((q for q in market.last.quotes if (q.side, q.level) == (order.side, ours.level)), None)
+        # One of which nobody has told is asked about first: a cancel might overtake it.
+        patience = self._soon + (QUIET / SEC if ours.state is OrderState.PENDING else 0.0)
         if wanted is None:
-            return _Fault("I10", "it is not wanted at all", self._soon)
+            return _Fault("I10", "it is not wanted at all", patience)
         drift = market.execution.replace_threshold_bps * 1e-4 * wanted.price + 1
         if order.side * (order.price - wanted.price) <= drift:
             return None
-        return _Fault("I10", f"{order.price} is bolder than the wanted {wanted.price}", self._soon)
+        return _Fault("I10", f"{order.price} is bolder than the wanted {wanted.price}", patience)

@@ -276,7 +276,9 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         shares = [held * mark * unit_usd / self.limits.max_net_position_usd for _, mark in self._marks[market.market]]
         inventory = [-promised.K * 1e4 * max(-1.0, min(1.0, share)) for share in shares]
         told = self._rates[market.market]
-        funding = [_funding_bps(promised, rate, (due - now) / SEC) for _, rate, due in told] or [0.0]
+        # The bot counts whole seconds.
+        whole = [(rate, math.floor((due - now) / SEC)) for _, rate, due in told]
+        funding = [_funding_bps(promised, rate, due + part) for rate, due in whole for part in (0, 1)] or [0.0]
         return min(inventory) + min(funding), max(inventory) + max(funding)
 
     def close(self, summary: Summary, *, healed: bool) -> None:

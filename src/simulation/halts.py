@@ -69,6 +69,10 @@ class Halts(Pace):
         """Hear that the next run begins its losses anew."""
         self._purse.forget()
 
+    def stalled(self, seconds: float) -> None:
+        super().stalled(seconds)
+        self._turned_away += seconds  # the answers of before come after it
+
     def fed(self, stream: str, market: str, fact: AnyFact | None) -> None:
         super().fed(stream, market, fact)
         if stream == "account" and isinstance(fact, Fill) and fact.kind is not FillKind.TRADE:

@@ -28,14 +28,14 @@ class Purse:
         self._peak = float("-inf")  # of which a run has certainly made a note
         self._highest = float("-inf")
         self._left = float("inf")  # the least that an earlier run may have saved as its last
-        self._unsaved: deque[float] = deque()
+        self._unsaved: deque[tuple[float, float]] = deque()  # the least at a look, and what was so at two in a row
         self.enter()
 
     def enter(self) -> None:
         """A run begins: what the last one may not have saved is unknown."""
         self._recent: deque[float | None] = deque(maxlen=_SURE)
         earlier = self._left if len(self._unsaved) < _SAVED else float("inf")
-        self._left = min(earlier, *self._unsaved, float("inf"))
+        self._left = min(earlier, *(least for least, _ in self._unsaved), float("inf"))
         self._unsaved.clear()
         self._slack = 0.0
         self._returns = True
@@ -61,9 +61,9 @@ class Purse:
                 self._began = self._began[0], self._began[1] + more
         self._returns = False
         self._highest = max(self._highest, equity)
-        self._unsaved.append(min(around))
+        self._unsaved.append((min(around), min(around) if len(around) > 1 else float("-inf")))
         if len(self._unsaved) > _SAVED:
-            self._peak = max(self._peak, self._unsaved.popleft())
+            self._peak = max(self._peak, self._unsaved.popleft()[1])
 
     def surely_lost(self, day_usd: float, fall_usd: float) -> bool:
         """Whether equity has long been *day_usd* below the day's start, or *fall_usd* below the peak."""

@@ -139,6 +139,9 @@ class House:
         desk = self.desk = self._furnish(opening)
         if not await self.deadman.arm():
             raise Halt("the venue did not confirm the dead-man's switch; nothing was placed")
+        task = asyncio.current_task()
+        assert task is not None
+        cancels = task.cancelling()
         try:
             await self._work(desk, opening)
         except* Halt as halts:
@@ -148,6 +151,10 @@ class House:
             self.failure = f"unexpected {type(self.unexpected).__name__}: {self.unexpected}"
             log.error("unexpected error, every quote goes", reason=self.failure, exc_info=crash)
         finally:
+            # A part that fails while its group ends leaves a request to cancel us behind, and with one of those open
+            # the timeouts of Python 3.11.2 let a CancelledError out: the way out would end in the middle.
+            while task.cancelling() > cancels:
+                task.uncancel()
             if self._leaving.open_orders is None:
                 await self._leave(desk)
             self._losses(desk.guard.state)

@@ -44,6 +44,7 @@ from src.simulation.world import ACCOUNT, SEC
 
 _TEST_SEC = 60.0  # a test order that is lost from sight may stand so long
 _CLOCK_SEC = 6.5  # our clock may be 5 s ahead, and expiries are whole seconds
+_STAMPS_SEC = 35.0  # by which stamps may jump, and a little more
 _ON_THE_WAY = 1.5  # seconds between the decision and the write, at most
 _HOUR_SEC = 3600  # from one payment to the next
 _LEVEL_SEC = 3.0  # for so long an order that has ended may be taken for one that still stands
@@ -76,6 +77,7 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         self._seen: dict[str, set[str]] = {name: set() for name in self._world.markets}
         # Market → its position by the bot's count, fills by that and in truth, and the bot's time, at the last look.
         self._rested: dict[str, tuple[tuple[int, int, int], int]] = {}
+        self._stamps_jumped = self._world.seconds() if "V20" in self._world.active else -math.inf
         self._recent: deque[float] = deque()  # when anything but orders left
         # Market → the funding rates that were told of late: when, which, and when it will be paid.
         self._rates: dict[str, deque[tuple[float, float, int]]] = {name: deque() for name in self._world.markets}
@@ -226,6 +228,8 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
                 self.violate("I12", f"{order.external_id}: {ours.filled} filled by our count, {order.filled} in truth")
 
     def _judge_quotes(self, market: Market) -> None:
+        if "V20" in self._world.active:
+            self._stamps_jumped = self._world.seconds()
         quotes = market.last.quotes if market.last is not None else ()
         for quote in quotes:
             towards = [name for name, bps in quote.why if name in _AWAY_ONLY and quote.side * bps > 1e-9]
@@ -248,7 +252,8 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         moments = market.last.time - 1, market.last.time  # a frame may have come at that very moment
         if bent or held != market.position or mid2 is None or {mid2} != {market.mids.at(each) for each in moments}:
             return
-        if "V20" in self._world.active:  # by stamps that jump a frame looks later than the end of an order in it
+        # By stamps that jump a frame looks later than the end of an order in it, until the true time has caught up.
+        if self._world.seconds() - self._stamps_jumped < _STAMPS_SEC:
             return
         least, most = self._promised_bps(market, held, market.last.time)
         lean = (sum(quote.price for quote in nearest.values()) - mid2) / mid2 * 1e4

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from src.engine.market import SEC
 from src.model.facts import Fill
 from src.records.journal import entries
 from src.records.segments import segments_in
+from src.runtime.trader import LONGEST_FLIGHT
 from tests.wire.processes import config, eventually, run_bot, sandbox, start_bot
 
 QUOTING = 25.0  # seconds within which a bot has quotes in the book, warm-up included
@@ -53,6 +55,10 @@ def test_a_signal_cancels_everything_and_ends_within_ten_seconds(tmp_path, numbe
     """Orders are open, the signal comes: exit 0 in time, the exchange has no order of ours and no armed timer."""
     with sandbox() as exchange, start_bot("--config", config(tmp_path, exchange)) as bot:
         eventually(lambda: len(exchange.open_orders()) >= 2, within=QUOTING, what="two quotes in the book")
+        grown = time.monotonic() + LONGEST_FLIGHT / SEC  # a run that ends sooner leaves the timer on
+        eventually(
+            lambda: time.monotonic() > grown and len(exchange.open_orders()) >= 2, within=QUOTING, what="two quotes"
+        )
         started = time.monotonic()
         bot.send_signal(number)
         out, err = bot.communicate(timeout=15)

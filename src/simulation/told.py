@@ -28,7 +28,7 @@ _SPOIL = frozenset(("N6", "N7", "N8", "N12", "N13", "N14", "N15", "N16", "V2", "
 _ANSWERED_SEC = 2.0  # after which an answer has come over a slow line, and what follows from it has been done
 _AWAKE_SEC = 1.0  # after which no question leaves any more that was begun before the loop stood still
 _ENOUGH = 2  # in a row: one may be a mistake
-_ALARMING = {"orders": "the key was refused", "clock": "our clock was found wrong"}
+_ALARMING = {"balance": "the key was refused", "clock": "our clock was found wrong"}
 _WRONG_SEC = 10.1  # by how much
 
 
@@ -45,7 +45,7 @@ class Told(Gone):
         super().enter(house, run)
         self._questions: list[_Question] = []  # those that may be open
         self._answers: dict[str, Mapping[str, object]] = {}  # verb → what the latest answer has surely said
-        self._alarming = {"orders": 0, "clock": 0}  # answers in a row that must halt trading sooner or later
+        self._alarming = dict.fromkeys(_ALARMING, 0)  # answers in a row that must halt trading sooner or later
         self._stalled = -math.inf  # when the loop last stood still
 
     def requested(self, verb: str) -> None:
@@ -112,7 +112,7 @@ class Told(Gone):
             return {name: exchange.listing(name).maker_fee for name in markets}
         if self._house is None or self._house.desk is None:
             return {}  # the start asks, too, and ends at once
-        if verb == "orders":
+        if verb == "balance":  # the last that a reading of the account asks for
             return {"refused": refused}
         if verb == "clock":
             return {"wrong": abs(self._world.now() - self._house.clock.now()) / SEC > _WRONG_SEC}

@@ -221,7 +221,9 @@ class Desk:
             return
         cash = sum((market.ledger.cash_usd for market in self.markets.values()), self.opening_cash_usd)
         equity = cash + worth + self.transfers_usd + self._paid_in_usd
-        if (trip := self.guard.update(now, equity)) is not None:
+        # A fill at a price far from the last mid of before, valued at that, was never anyone's equity.
+        firm = all(market.mids.last is not None for market in self.markets.values() if market.position)
+        if (trip := self.guard.update(now, equity, firm=firm)) is not None:
             self.trip(trip)
 
     def _watch_money(self, now: int) -> None:

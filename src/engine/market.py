@@ -352,13 +352,12 @@ class Market:
         """Return twice the price in ticks at which the loss limits value a position; None while there is no such price.
 
         That is the last mid. Only when there has been none for ``max_mark_age_ms``, or since *since*, is it the mark: a
-        book comes back within seconds, and a wrong mark in such a moment would halt.
+        book comes back within seconds, and a wrong mark in such a moment would halt. A mark as old is no price either.
         """
         patience = self.limits.max_mark_age_ms * MS
-        gone = self.mids.last is None and now - max(since, self.mids.latest_time) > patience
-        if gone and self.mark > 0 and now - self.mark_time <= patience:
-            return round(2 * self.mark)
-        return self.mids.latest
+        if self.mids.last is not None or now - max(since, self.mids.latest_time) <= patience:
+            return self.mids.latest
+        return round(2 * self.mark) if self.mark > 0 and now - self.mark_time <= patience else None
 
     def worst_usd(self) -> float:
         """Return the largest absolute position value that could result if one side's open orders all fill."""

@@ -266,12 +266,17 @@ class LossGuard:
         """What to save: a guard built from it goes on as if there had been no restart."""
         return self._state
 
-    def update(self, now: int, equity_usd: Decimal) -> Trip | None:
-        """Take in the equity at *now* (ns since the epoch); return the worst limit it breaks, if any."""
+    def update(self, now: int, equity_usd: Decimal, *, firm: bool = True) -> Trip | None:
+        """Take in the equity at *now* (ns since the epoch); return the worst limit it breaks, if any.
+
+        Equity that is not *firm*, since a position in it has no mid of now, is held against the limits and is itself no
+        peak and no beginning of a day; only where nothing is known yet it is better than nothing.
+        """
         if self._away:
             self._away = False
             self._return(equity_usd)
-        self._roll(now, equity_usd)
+        if firm or not self._state.day:
+            self._roll(now, equity_usd)
         lost_usd = self._state.day_start_equity_usd - equity_usd
         if lost_usd >= self._max_daily_loss_usd:
             reason = f"lost {lost_usd:.2f} USD since 00:00 UTC, max_daily_loss_usd is {self._max_daily_loss_usd:.2f}"

@@ -516,6 +516,40 @@ def test_a_position_whose_book_is_gone_is_valued_at_the_mark():
     assert "lost 60.00 USD" in trip.reason
 
 
+def test_neither_mid_nor_mark_of_late_is_no_price():
+    """31 s without a book, and the mark is as old: what the position has lost meanwhile cannot be seen."""
+    desk = make_desk()
+    market = desk.markets[NAME]
+    now = warm(market)
+    market.apply(fill(Side.BUY, 60_000, 15, now, trade_id="1"))
+    market.apply(StreamDown(time=now, market=NAME, stream=Stream.BOOK, reason="gap"))
+    for later in (0, 30):
+        desk.watch(now + later * SEC)
+        assert "equity" not in desk.warnings
+    desk.watch(now + 31 * SEC)
+
+    assert desk.warnings["equity"] == f"no price for the position in {NAME}: losses cannot be seen, only reducing"
+
+
+def test_a_fill_far_from_a_mid_of_before_makes_no_peak():
+    """15 lots are sold 10 USD above the last mid, a gain of 150 if that still held; the book comes back up there."""
+    desk = make_desk()
+    market = desk.markets[NAME]
+    now = warm(market)
+    market.apply(fill(Side.BUY, 60_000, 5, now, trade_id="1"))
+    desk.watch(now)
+    before = desk.guard.state
+    market.apply(StreamDown(time=now, market=NAME, stream=Stream.BOOK, reason="gap"))
+    market.apply(fill(Side.SELL, 70_000, 15, now + SEC, trade_id="2"))
+    assert desk.watch(now + SEC) is None
+    assert desk.guard.state == before
+
+    market.apply(StreamUp(time=now + 2 * SEC, market=NAME, stream=Stream.BOOK))
+    market.apply(snapshot(now + 2 * SEC, 69_990, 70_010))
+    desk.watch(now + 2 * SEC)
+    assert desk.guard.state.last_equity_usd == before.peak_equity_usd + 50
+
+
 def test_a_position_whose_book_never_came_is_valued_at_the_mark():
     """A market that is closed at the start has a mark and no book: after 30 s losses are counted by the mark."""
     desk = Desk({NAME: make_market()}, LIMITS)

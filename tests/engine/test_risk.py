@@ -413,6 +413,17 @@ def test_the_peak_is_an_equity_that_was_seen() -> None:
     assert watch.state == LossState("1970-01-01", Decimal(-200), Decimal(-200), Decimal(-200))
 
 
+def test_equity_that_is_not_firm_meets_the_limits_and_is_no_reference() -> None:
+    """Neither a peak of 1200 nor a new day's 960 counts while a price is missing; the loss of 50 does."""
+    watch = guard()
+    watch.update(0, Decimal(1000))
+    assert watch.update(1, Decimal(1200), firm=False) is None
+    assert watch.update(DAY, Decimal(960), firm=False) is None
+    assert watch.state == LossState("1970-01-01", Decimal(1000), Decimal(1000), Decimal(1000))
+    trip = watch.update(DAY + 1, Decimal(950), firm=False)
+    assert trip is not None and "lost 50.00 USD" in trip.reason
+
+
 @given(
     equities=st.lists(st.tuples(st.integers(0, 2 * DAY), st.decimals(400, 600, places=2)), min_size=1, max_size=30),
     restart=st.integers(0, 30),

@@ -314,6 +314,11 @@ BUGS = [
         "simulation, seed 1369 of half an hour",
         "tests/runtime/test_house.py::test_an_error_while_the_parts_end_does_not_cut_the_way_out_short",
     ),
+    Bug(
+        "A fill valued at the mid from before a gap of the book set a peak of equity that never was, which halted trading",
+        "simulation, seed 1765 of half an hour",
+        "tests/engine/test_desk.py::test_a_fill_far_from_a_mid_of_before_makes_no_peak",
+    ),
 ]
 
 

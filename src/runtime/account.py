@@ -197,14 +197,13 @@ class Account:
 
     def _heed_refusal(self, error: Exception) -> None:
         """Halt when our key opens nothing any more: whoever revoked it had a reason. One refusal may be a mistake."""
-        refused = isinstance(error, Rejected) and error.code == UNAUTHORISED
-        self._turned_away = self._turned_away + 1 if refused else self._turned_away
+        self._turned_away += _key_refused(error)
         if self._turned_away == TURNED_AWAY:
             self.halt("the venue does not accept our API key any more (401); it may have been revoked")
 
     async def read_books(self) -> None:
         """Hear the venue's balance, positions and open orders as of now; the one that fails does not hide the others.
-        Raises the first failure.
+        Raises the first failure, or that our key was refused.
         """
         failures: list[Unanswered | Rejected] = []
         for read in (self._read_orders, self._read_positions, self._read_balance):
@@ -214,7 +213,7 @@ class Account:
             except (Unanswered, Rejected) as error:
                 failures.append(error)
         if failures:
-            raise failures[0]
+            raise next(filter(_key_refused, failures), failures[0])
         self._books_read = True
 
     async def _read_orders(self) -> None:
@@ -336,3 +335,7 @@ def complete(positions: Sequence[Position], markets: Sequence[str], time: int) -
     held = {position.market: position for position in positions}
     flat = Decimal(0)
     return [held.get(name) or Position(time=time, market=name, size=0, open_price_usd=flat) for name in markets]
+
+
+def _key_refused(error: Exception) -> bool:
+    return isinstance(error, Rejected) and error.code == UNAUTHORISED

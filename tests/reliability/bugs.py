@@ -315,9 +315,14 @@ BUGS = [
         "tests/runtime/test_house.py::test_an_error_while_the_parts_end_does_not_cut_the_way_out_short",
     ),
     Bug(
-        "A fill valued at the mid from before a gap of the book set a peak of equity that never was, which halted trading",
+        "A fill valued at the mid from before a gap of the book set a peak of equity that never was, and it halted",
         "simulation, seed 1765 of half an hour",
         "tests/engine/test_desk.py::test_a_fill_far_from_a_mid_of_before_makes_no_peak",
+    ),
+    Bug(
+        "A key that was refused did not halt while other questions of the same reading stayed without an answer",
+        "simulation, seed 1975 of half an hour",
+        "tests/runtime/test_continuity.py::test_a_refused_key_counts_beside_a_question_without_an_answer",
     ),
 ]
 

@@ -328,6 +328,27 @@ async def test_a_key_that_is_refused_twice_halts_trading(monkeypatch: pytest.Mon
             await s.until(lambda: not s.open())
 
 
+@virtual
+async def test_a_refused_key_counts_beside_a_question_without_an_answer(monkeypatch: pytest.MonkeyPatch):
+    """Of three questions the first stays without an answer, the last is told 401: the key is refused."""
+    told: list[Trip] = []
+    async with scene() as s:
+        house = s.house(callbacks={"tripped": told.append})
+        async with living(house):
+            await s.until(s.quoted)
+
+            async def lost() -> Any:
+                raise Unanswered("no answer in time")
+
+            async def revoked() -> Any:
+                raise Rejected("401", "unauthorized")
+
+            monkeypatch.setattr(s.venue, "open_orders", lost)
+            monkeypatch.setattr(s.venue, "balance", revoked)
+            await s.until(lambda: told, within=25)
+            assert "API key" in told[0].reason
+
+
 def test_the_constants_agree():
     """A beat is much shorter than what counts as a lag, and a lag than a suspend."""
     assert continuity.BEAT_EVERY * SEC * 4 < continuity.LAG < continuity.PAUSE

@@ -221,7 +221,7 @@ class Desk:
             return
         cash = sum((market.ledger.cash_usd for market in self.markets.values()), self.opening_cash_usd)
         equity = cash + worth + self.transfers_usd + self._paid_in_usd
-        # A fill at a price far from the last mid of before, valued at that, was never anyone's equity.
+        # What a fill far from the last mid of before makes of equity, valued at that mid, was never so.
         firm = all(market.mids.last is not None for market in self.markets.values() if market.position)
         if (trip := self.guard.update(now, equity, firm=firm)) is not None:
             self.trip(trip)

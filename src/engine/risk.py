@@ -269,14 +269,13 @@ class LossGuard:
     def update(self, now: int, equity_usd: Decimal, *, firm: bool = True) -> Trip | None:
         """Take in the equity at *now* (ns since the epoch); return the worst limit it breaks, if any.
 
-        Equity that is not *firm*, since a position in it has no mid of now, is held against the limits and is itself no
-        peak and no beginning of a day; only where nothing is known yet it is better than nothing.
+        Equity that is not *firm*, since a position in it has no mid of now, is held against the limits and can begin a
+        day, but is itself no peak; only where nothing is known yet it is better than nothing.
         """
         if self._away:
             self._away = False
             self._return(equity_usd)
-        if firm or not self._state.day:
-            self._roll(now, equity_usd)
+        self._roll(now, equity_usd, firm=firm or not self._state.day)
         lost_usd = self._state.day_start_equity_usd - equity_usd
         if lost_usd >= self._max_daily_loss_usd:
             reason = f"lost {lost_usd:.2f} USD since 00:00 UTC, max_daily_loss_usd is {self._max_daily_loss_usd:.2f}"
@@ -313,12 +312,13 @@ class LossGuard:
         if (more := equity_usd - (self._state.peak_equity_usd if last is None else last)) > 0:
             self.transfer(more)
 
-    def _roll(self, now: int, equity_usd: Decimal) -> None:
+    def _roll(self, now: int, equity_usd: Decimal, *, firm: bool) -> None:
         """Begin a new day and raise the peak where due; a clock set back begins no day."""
         old, day = self._state, date.fromordinal(_EPOCH + now // _DAY).isoformat()
+        highest = max(old.peak_equity_usd, equity_usd) if old.day else equity_usd
         self._state = LossState(
             day=max(day, old.day),
             day_start_equity_usd=equity_usd if day > old.day else old.day_start_equity_usd,
-            peak_equity_usd=max(old.peak_equity_usd, equity_usd) if old.day else equity_usd,
-            last_equity_usd=equity_usd,
+            peak_equity_usd=highest if firm else old.peak_equity_usd,
+            last_equity_usd=equity_usd if firm else old.last_equity_usd,
         )

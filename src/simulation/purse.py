@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 _SURE = 8  # looks in a row that must agree: the bot looks at its money every second
+_SEEN = 5  # looks in a row over which the bot has looked, too, though at one of its looks a price was missing
 _SAVED = 20  # looks after which a reference is certainly on the disk, whatever becomes of the run
 _CENT_SLACK = 0.1  # dollars
 _SHARE_SLACK = 0.001  # of what is held: the mid moves between two looks
@@ -28,7 +29,7 @@ class Purse:
         self._peak = float("-inf")  # of which a run has certainly made a note
         self._highest = float("-inf")
         self._left = float("inf")  # the least that an earlier run may have saved as its last
-        self._unsaved: deque[tuple[float, float]] = deque()  # the least at a look, and what was so at two in a row
+        self._unsaved: deque[tuple[float, float]] = deque()  # the least at a look, and what was so for some in a row
         self.enter()
 
     def enter(self) -> None:
@@ -61,7 +62,8 @@ class Purse:
                 self._began = self._began[0], self._began[1] + more
         self._returns = False
         self._highest = max(self._highest, equity)
-        self._unsaved.append((min(around), min(around) if len(around) > 1 else float("-inf")))
+        latest = [each for each in list(self._recent)[-_SEEN:] if each is not None]
+        self._unsaved.append((min(around), min(latest) if len(latest) == _SEEN else float("-inf")))
         if len(self._unsaved) > _SAVED:
             self._peak = max(self._peak, self._unsaved.popleft()[1])
 

@@ -413,14 +413,15 @@ def test_the_peak_is_an_equity_that_was_seen() -> None:
     assert watch.state == LossState("1970-01-01", Decimal(-200), Decimal(-200), Decimal(-200))
 
 
-def test_equity_that_is_not_firm_meets_the_limits_and_is_no_reference() -> None:
-    """Neither a peak of 1200 nor a new day's 960 counts while a price is missing; the loss of 50 does."""
+def test_equity_that_is_not_firm_meets_the_limits_and_is_no_peak() -> None:
+    """1200 is no peak while a price is missing; a day begins with 960, and the loss of 50 from there counts."""
     watch = guard()
     watch.update(0, Decimal(1000))
     assert watch.update(1, Decimal(1200), firm=False) is None
-    assert watch.update(DAY, Decimal(960), firm=False) is None
     assert watch.state == LossState("1970-01-01", Decimal(1000), Decimal(1000), Decimal(1000))
-    trip = watch.update(DAY + 1, Decimal(950), firm=False)
+    assert watch.update(DAY, Decimal(960), firm=False) is None
+    assert watch.state == LossState("1970-01-02", Decimal(960), Decimal(1000), Decimal(1000))
+    trip = watch.update(DAY + 1, Decimal(910), firm=False)
     assert trip is not None and "lost 50.00 USD" in trip.reason
 
 

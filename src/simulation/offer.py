@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from src.engine.market import Market
-from src.model.actions import OrderState, Quote, Side
+from src.model.actions import Decision, OrderState, Quote, Side
 from src.runtime.canary import is_canary
 from src.runtime.house import House
 from src.sandbox.matching import Order
@@ -30,16 +30,25 @@ class Offer(Told):
         super().enter(house, run)
         self._promised = quoting_of(self._world.schedule.knobs)
         self._timid: dict[str, float] = {}  # order → since when it has been too far from the market
+        self._smallest: dict[str, tuple[Decision | None, int, int]] = {}  # market → quotes, their least size
 
     def look(self) -> None:
         super().look()
         desk = self._house.desk if self._house is not None else None
         for market in desk.markets.values() if desk is not None else ():
             quotes = market.last.quotes if market.last is not None else ()
+            self._remember_smallest(market)
             self._judge_width(market.market, quotes)
             for side in Side:
                 self._judge_value(market, [quote for quote in quotes if quote.side is side])
         self._look_for_timid()
+
+    def _remember_smallest(self, market: Market) -> None:
+        """Note what size an order had to have at least when the latest quotes were decided; new rules are late."""
+        least = market.instrument.min_lots
+        decision, before, then = self._smallest.get(market.market, (None, least, least))
+        then = then if decision is market.last else max(before, least)
+        self._smallest[market.market] = market.last, least, then
 
     def _judge_width(self, name: str, quotes: Sequence[Quote]) -> None:
         nearest = {quote.side: quote.price for quote in quotes if quote.level == 0}
@@ -53,7 +62,8 @@ class Offer(Told):
     def _judge_value(self, market: Market, quotes: Sequence[Quote]) -> None:
         rules, most = market.instrument, self._promised.quote_notional_cap_usd
         value = sum(rules.usd_per_lot(quote.price) * quote.size for quote in quotes)
-        least = sum(rules.usd_per_lot(quote.price) * rules.min_lots for quote in quotes)  # whatever was promised
+        smallest = self._smallest[market.market][-1]
+        least = sum(rules.usd_per_lot(quote.price) * smallest for quote in quotes)  # whatever was promised
         if value > max(most, least) * _HARDLY:
             self.violate("I11", f"{market.market}: {len(quotes)} quotes of {value:.2f} USD, promised are {most:g}")
 

@@ -39,10 +39,12 @@ def test_while_the_books_disagree_nobody_is_blamed():
 
 
 def test_a_peak_counts_for_sure_only_once_it_must_have_been_saved():
-    """110 for a moment, then 100: a fall of 5 is possible at once, and sure only 20 looks later."""
-    assert looked([100.0, 110.0, 110.0, 100.0]).maybe_fallen(5)
-    assert not looked([100.0, 110.0, 110.0, *[100.0] * 10]).surely_lost(1000, 5)
-    assert looked([100.0, 110.0, 110.0, *[100.0] * 22]).surely_lost(1000, 5)
+    """110 for five looks, then 100: a fall of 5 is possible at once, sure only 20 looks later; four prove nothing."""
+    peak = [110.0] * 5
+    assert looked([100.0, *peak, 100.0]).maybe_fallen(5)
+    assert not looked([100.0, *peak, *[100.0] * 10]).surely_lost(1000, 5)
+    assert looked([100.0, *peak, *[100.0] * 22]).surely_lost(1000, 5)
+    assert not looked([100.0, *peak[:4], *[100.0] * 22]).surely_lost(1000, 5)
 
 
 def test_what_a_killed_run_may_not_have_saved_is_unknown():

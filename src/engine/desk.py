@@ -221,8 +221,10 @@ class Desk:
             return
         cash = sum((market.ledger.cash_usd for market in self.markets.values()), self.opening_cash_usd)
         equity = cash + worth + self.transfers_usd + self._paid_in_usd
-        # What a fill far from the last mid of before makes of equity, valued at that mid, was never so.
-        firm = all(market.mids.last is not None for market in self.markets.values() if market.position)
+        # What a fill far from the last mid of before makes of equity, valued at that mid, was never so; nor is what a
+        # position is worth that has been traded away unheard.
+        priced = all(market.mids.last is not None for market in self.markets.values() if market.position)
+        firm = priced and self.account_up and not self.mismatches()
         if (trip := self.guard.update(now, equity, firm=firm)) is not None:
             self.trip(trip)
 

@@ -269,8 +269,8 @@ class LossGuard:
     def update(self, now: int, equity_usd: Decimal, *, firm: bool = True) -> Trip | None:
         """Take in the equity at *now* (ns since the epoch); return the worst limit it breaks, if any.
 
-        Equity that is not *firm*, since a position in it has no mid of now, is held against the limits and can begin a
-        day, but is itself no peak; only where nothing is known yet it is better than nothing.
+        Equity that is not *firm*, since a position in it has no mid of now or may have changed unheard, is held against
+        the limits and can begin a day, but is itself no peak; only where nothing is known yet it is one.
         """
         if self._away:
             self._away = False

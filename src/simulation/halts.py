@@ -137,7 +137,8 @@ class Halts(Pace):
         cash = self.cash_of(desk) if known else None
         equity = None if cash is None else float(cash) + value
         self._equity = self._equity if equity is None else equity
-        self._purse.look(equity, held_usd, desk.guard.state.day)
+        firm = desk.account_up and not desk.mismatches()
+        self._purse.look(equity, held_usd, desk.guard.state.day, firm=firm)
 
     # --- when it must ------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Purse:
     def enter(self) -> None:
         """A run begins: what the last one may not have saved is unknown."""
         self._recent: deque[float | None] = deque(maxlen=_SURE)
+        self._seen: deque[float] = deque(maxlen=_SEEN)
         earlier = self._left if len(self._unsaved) < _SAVED else float("inf")
         self._left = min(earlier, *(least for least, _ in self._unsaved), float("inf"))
         self._unsaved.clear()
@@ -43,8 +44,10 @@ class Purse:
         if self._age < _SAVED:
             self._began = None
 
-    def look(self, equity: float | None, held_usd: float, day: str) -> None:
-        """Take in the equity (None while the books disagree), what is held, and the day the bot counts."""
+    def look(self, equity: float | None, held_usd: float, day: str, *, firm: bool = True) -> None:
+        """Take in the equity (None while the books disagree), what is held, and the day the bot counts. What is not
+        *firm* the bot takes for no peak.
+        """
         around = [each for each in (self._recent[-1] if self._recent else None, equity) if each is not None]
         self._age += 1
         same_day = day == self._day
@@ -52,6 +55,7 @@ class Purse:
             self._day, self._age = day, 0
             self._began = (min(around), max(around)) if around else None
         self._recent.append(equity)
+        self._seen.append(equity if firm and equity is not None else float("-inf"))
         self._slack = _CENT_SLACK + _SHARE_SLACK * held_usd
         if equity is None or not day:
             return
@@ -62,8 +66,7 @@ class Purse:
                 self._began = self._began[0], self._began[1] + more
         self._returns = False
         self._highest = max(self._highest, equity)
-        latest = [each for each in list(self._recent)[-_SEEN:] if each is not None]
-        self._unsaved.append((min(around), min(latest) if len(latest) == _SEEN else float("-inf")))
+        self._unsaved.append((min(around), min(self._seen) if len(self._seen) == _SEEN else float("-inf")))
         if len(self._unsaved) > _SAVED:
             self._peak = max(self._peak, self._unsaved.popleft()[1])
 

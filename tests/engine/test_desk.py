@@ -544,10 +544,39 @@ def test_a_fill_far_from_a_mid_of_before_makes_no_peak():
     assert desk.watch(now + SEC) is None
     assert desk.guard.state == before
 
+    market.apply(Position(time=now + SEC, market=NAME, size=-10, open_price_usd=Decimal(70_000)))
     market.apply(StreamUp(time=now + 2 * SEC, market=NAME, stream=Stream.BOOK))
     market.apply(snapshot(now + 2 * SEC, 69_990, 70_010))
     desk.watch(now + 2 * SEC)
     assert desk.guard.state.last_equity_usd == before.peak_equity_usd + 50
+
+
+@pytest.mark.parametrize(
+    "unheard",
+    [
+        StreamDown(time=START + 20 * SEC, stream=Stream.ACCOUNT, reason="gap"),
+        Position(time=START + 20 * SEC, market=NAME, size=0, open_price_usd=Decimal(0)),
+    ],
+)
+def test_a_position_that_may_be_another_makes_no_peak(unheard: StreamDown | Position):
+    """The market rises by 10 USD, 50 for the 5 lots of our books; but whether we still hold them is not known."""
+    desk = make_desk()
+    market = desk.markets[NAME]
+    now = warm(market)
+    market.apply(fill(Side.BUY, 60_000, 5, now, trade_id="1"))
+    market.apply(Position(time=now, market=NAME, size=5, open_price_usd=Decimal(60_000)))
+    desk.watch(now)
+    before = desk.guard.state.peak_equity_usd
+    desk.apply(unheard)
+    market.apply(unheard)
+    market.apply(snapshot(now + SEC, 69_990, 70_010))
+    assert desk.watch(now + SEC) is None
+    assert desk.guard.state.peak_equity_usd == before
+
+    desk.apply(StreamUp(time=now, stream=Stream.ACCOUNT))
+    market.apply(Position(time=now, market=NAME, size=5, open_price_usd=Decimal(60_000)))
+    desk.watch(now + 2 * SEC)
+    assert desk.guard.state.peak_equity_usd == before + 50
 
 
 def test_a_position_whose_book_never_came_is_valued_at_the_mark():

@@ -357,7 +357,11 @@ class Market:
         patience = self.limits.max_mark_age_ms * MS
         if self.mids.last is not None or now - max(since, self.mids.latest_time) <= patience:
             return self.mids.latest
-        return round(2 * self.mark) if self.mark > 0 and now - self.mark_time <= patience else None
+        return round(2 * self.mark) if self.marked(now) else None
+
+    def marked(self, now: int) -> bool:
+        """Return whether there is a mark price, no older than ``max_mark_age_ms``."""
+        return self.mark > 0 and now - self.mark_time <= self.limits.max_mark_age_ms * MS
 
     def worst_usd(self) -> float:
         """Return the largest absolute position value that could result if one side's open orders all fill."""
@@ -384,7 +388,7 @@ class Market:
             return f"book not trusted: {self.book.reason}"
         if now - self.book.updated > self.limits.max_book_age_ms * MS:
             return "book stale"
-        if self.mark <= 0 or now - self.mark_time > self.limits.max_mark_age_ms * MS:
+        if not self.marked(now):
             return "mark price missing or stale"
         if self._volatility() is None:
             return f"measuring volatility, {self.volatility.warmup_left} s left"

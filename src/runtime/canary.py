@@ -112,7 +112,7 @@ class Canary:
         """Send one canary and watch its end; return why it proved nothing, or ""."""
         order = self._order(market)
         if order is None:
-            return "no mark price"
+            return "mark price missing or stale"
         try:
             await self._rate.take(Priority.DEAD_MAN)
             await self._venue.execute(order, self._leaving)
@@ -133,16 +133,15 @@ class Canary:
         return None
 
     def _order(self, market: Market) -> Place | None:
-        """Return the smallest order, far from the mark, on the side that reduces what is held; None without a mark.
+        """Return the smallest order, far from the mark, on the side that reduces what is held; None without one now.
 
         *market* takes a canary (``_hindrance``): where it has to reduce, at least its size is held.
         """
         rules, side = market.instrument, Side.SELL if market.position > 0 else Side.BUY
         far = SHARE_OF_COLLAR * min(rules.price_cap, rules.price_floor)
-        price = round(market.price * (1 - side * far))
-        if price < 1:
+        price, now = round(market.mark * (1 - side * far)), self._clock.now()
+        if price < 1 or not market.marked(now):
             return None
-        now = self._clock.now()
         return Place(
             market=market.market,
             order_id=f"{PREFIX}{self._run}{_MARK}{next(self._numbers)}",

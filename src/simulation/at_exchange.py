@@ -14,7 +14,6 @@ from src.simulation.court import Court
 from src.simulation.world import ACCOUNT, SEC
 
 _FAR = 0.005  # of the mark; the bot believes a mark that may have been told wrongly (V19), so this cannot be narrow
-_SENT_SEC = 15.0  # the longest flight, and what a mark may be old when the order leaves
 _SLACK = 1.0001  # floats in the bot's arithmetic of limits
 
 
@@ -60,8 +59,7 @@ class AtExchange(Court):
         return any(market.blotter.state_of(name) is OrderState.LIVE for market in markets)
 
     def _judge_canary(self, request: OrderRequest) -> None:
-        since = self._world.seconds() - _SENT_SEC  # the market may have jumped since the order was decided
-        marks = [mark for time, mark in self._marks[request.market] if time >= since] or [self._lowest(request.market)]
+        marks = [mark for _, mark in self._marks[request.market]]  # since the one that it may have been decided by
         small = request.size in self._world.exchange.smallest[request.market]
         if not small or not request.post_only or all(abs(request.price / mark - 1) < _FAR for mark in marks):
             self.violate(

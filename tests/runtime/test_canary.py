@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from src.engine.market import SEC
+from src.engine.market import SEC, Market
 from src.engine.risk import TradingState, Trip
 from src.model.actions import Action, Cancel, Side
 from src.model.errors import Throttled
@@ -100,6 +100,21 @@ async def test_a_test_order_of_a_young_run_that_ends_half_a_second_off_is_sent_a
             s.venue.ignore_arm = False
             await s.until(s.quoted, within=15)
             assert len(canaries(s)) == 2
+
+
+@virtual
+async def test_without_a_mark_of_late_no_test_order_leaves(monkeypatch: pytest.MonkeyPatch):
+    """The market may have moved as far as the order is away."""
+    async with scene() as s:
+        with monkeypatch.context() as stale:
+            stale.setattr(Market, "marked", lambda _market, _now: False)
+            house = s.house()
+            async with living(house):
+                await asyncio.sleep(5)
+                assert house.canary.closed() == "dead-man's-switch not proven: mark price missing or stale"
+                assert canaries(s) == []
+                stale.undo()
+                await s.until(s.quoted)
 
 
 @virtual

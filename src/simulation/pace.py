@@ -78,7 +78,9 @@ class Pace(Closer):
         if house is None or house.desk is None or house.closing or not house.desk.guard.state.day:
             return  # a run on its way out counts no more days; the next one begins with the saved one
         day = datetime.fromtimestamp(house.clock.now() // SEC, UTC).date().isoformat()
-        if house.desk.guard.state.day >= day or house.desk.equity_usd() is None:  # a clock set back begins no day
+        held = [market for market in house.desk.markets.values() if market.position]
+        unpriced = any(market.mids.last is None and not market.marked(house.clock.now()) for market in held)
+        if house.desk.guard.state.day >= day or unpriced:  # a clock set back begins no day
             self._wrong_day = None
         elif self._wrong_day is None:
             self._wrong_day = now

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from src.model.actions import Side
 
-# However late the book may be said to be: stamps can be wrong, and the levels of others must not be missed for long.
+# However late the book may be said to be: stamps can be wrong, and the levels of others must not be missed for long. A
+# book of which nothing has come since shows the order still.
 LINGER = 1_000_000_000
 
 Levels = Mapping[Side, Mapping[int, int]]  # side → price → lots
@@ -44,11 +45,15 @@ class Echoes:
                 if (gone := lots - left.get(price, 0)) > 0:
                     self._echoes.append(_Echo(side, price, gone, venue_time, now))
 
-    def with_own(self, own: Levels, *, book_time: int, now: int) -> Levels:
-        """Return our levels in a book of venue time *book_time*: *own*, and what has ended since then."""
+    def with_own(self, own: Levels, *, book_time: int, book_heard: int) -> Levels:
+        """Return our levels in a book of venue time *book_time*, of which we heard last at *book_heard* by our clock:
+        *own*, and what has ended since then.
+        """
         if not self._echoes:
             return own
-        self._echoes = [echo for echo in self._echoes if echo.venue_time > book_time and now - echo.heard <= LINGER]
+        self._echoes = [
+            echo for echo in self._echoes if echo.venue_time > book_time and book_heard - echo.heard <= LINGER
+        ]
         if not self._echoes:
             return own
         shown = {side: dict(levels) for side, levels in own.items()}

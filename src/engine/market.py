@@ -177,7 +177,7 @@ class Market:
 
     def _book(self, fact: BookSnapshot | BookDelta) -> None:
         self.book.apply(fact)
-        touch = self._touch(fact.time)
+        touch = self._touch()
         if touch is None or too_wide(*touch):
             self.mids.gap()  # one stray order in an empty book must not look like a loss, or a profit, of its distance
             return
@@ -186,12 +186,13 @@ class Market:
         self.ledger.mark(mid2)
         self.volatility.update(fact.time, mid2 / 2)
 
-    def _touch(self, now: int) -> tuple[int, int] | None:
+    def _touch(self) -> tuple[int, int] | None:
         """Best bid and ask of everybody else: a maker who looks at a mid that holds his own quotes follows himself."""
         if not self.book.trusted:
             return None
-        own = self.echoes.with_own(self.blotter.own_levels, book_time=self.book.venue_time, now=now)
-        return self.book.touch(own[Side.BUY], own[Side.SELL])
+        book = self.book
+        own = self.echoes.with_own(self.blotter.own_levels, book_time=book.venue_time, book_heard=book.updated)
+        return book.touch(own[Side.BUY], own[Side.SELL])
 
     def _mark(self, fact: MarkPrice) -> None:
         self.mark = fact.price
@@ -467,7 +468,7 @@ class Market:
 
     def _wanted(self, now: int, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Missing, ...]]:
         closed = budget.closed or self.blocked(now)
-        touch = None if closed else self._touch(now)
+        touch = None if closed else self._touch()
         volatility = self._volatility()
         if touch is None or volatility is None:
             gate = closed or "no book but our own"

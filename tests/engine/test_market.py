@@ -309,7 +309,7 @@ def test_our_own_orders_are_not_the_market():
     market.apply(snapshot(now, bid=59_000, ask=60_010))
     market.apply(delta(now + 1, [(59_940, 10, 10)], []))
 
-    assert (59_000, 60_010) == market._touch(now)
+    assert (59_000, 60_010) == market._touch()
 
 
 def test_a_book_of_only_our_own_orders_is_no_market():
@@ -782,17 +782,17 @@ def test_an_accepted_order_is_taken_out_of_the_book_before_the_stream_confirms_i
     bid, _ = decide(market, now).actions
     market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
     market.apply(snapshot(now, bid=59_000, ask=60_010))
-    assert market._touch(now) == (59_000, 60_010)
+    assert market._touch() == (59_000, 60_010)
 
     market.apply(answer(bid.order_id, Verb.PLACE, Outcome.ACCEPTED, now, venue_id="7"))
     market.apply(delta(now + 1, [(59_940, 10, 10)], []))
 
-    assert market._touch(now) == (59_000, 60_010)
+    assert market._touch() == (59_000, 60_010)
 
 
 def test_the_mid_does_not_follow_an_order_of_ours_that_has_just_ended():
-    """Our bid at 59,940 stands alone above 59,000. Its end is heard 80 ms before the book shows it: all the while the
-    touch is that of the others, and nothing is quoted anew because of it.
+    """Our bid at 59,940 stands alone above 59,000. Its end is heard two seconds before the book shows it, for the loop
+    stood still: all the while the touch is that of the others, and nothing is quoted anew because of it.
     """
     market = make_market()
     now = warm(market)
@@ -803,10 +803,11 @@ def test_the_mid_does_not_follow_an_order_of_ours_that_has_just_ended():
     quoted = decide(market, now + 2).quotes
 
     market.apply(update(bid, VenueState.CANCELLED, now + 20 * MS))
-    assert market._touch(now + 20 * MS) == (59_000, 60_010)
+    assert market._touch() == (59_000, 60_010)
     assert decide(market, now + 21 * MS).quotes == quoted
-    market.apply(delta(now + 100 * MS, [(bid.price, 0, -10)], []))
-    assert market._touch(now + 100 * MS) == (59_000, 60_010)
+    assert decide(market, now + 2 * SEC).quotes == quoted
+    market.apply(delta(now + 2 * SEC, [(bid.price, 0, -10)], []))
+    assert market._touch() == (59_000, 60_010)
 
 
 def test_a_side_without_budget_for_a_request_waits_a_second_and_is_not_decided_anew_each_time():

@@ -329,6 +329,21 @@ BUGS = [
         "simulation, seed 623 of half an hour",
         "tests/runtime/test_canary.py::test_a_test_order_of_a_young_run_that_ends_half_a_second_off_is_sent_again",
     ),
+    Bug(
+        "A test order was priced by a mark of before the loop stood still",
+        "simulation, seed 755 of half an hour",
+        "tests/runtime/test_canary.py::test_without_a_mark_of_late_no_test_order_leaves",
+    ),
+    Bug(
+        "After the loop stood still the mid followed an order of ours that had ended, for one decision",
+        "simulation, seed 1443 of half an hour",
+        "tests/engine/test_market.py::test_the_mid_does_not_follow_an_order_of_ours_that_has_just_ended",
+    ),
+    Bug(
+        "A position that had been traded away unheard made a peak of equity when its price rose, and that halted",
+        "simulation, seed 701 of half an hour",
+        "tests/engine/test_desk.py::test_a_position_that_may_be_another_makes_no_peak",
+    ),
 ]
 
 

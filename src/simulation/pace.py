@@ -79,7 +79,8 @@ class Pace(Closer):
             return  # a run on its way out counts no more days; the next one begins with the saved one
         day = datetime.fromtimestamp(house.clock.now() // SEC, UTC).date().isoformat()
         held = [market for market in house.desk.markets.values() if market.position]
-        unpriced = any(market.mids.last is None and not market.marked(house.clock.now()) for market in held)
+        stale = any(market.mids.last is None and not market.marked(house.clock.now()) for market in held)
+        unpriced = stale or house.desk.equity_usd() is None
         if house.desk.guard.state.day >= day or unpriced:  # a clock set back begins no day
             self._wrong_day = None
         elif self._wrong_day is None:

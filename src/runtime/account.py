@@ -258,7 +258,8 @@ class Account:
             with self._legible.reading("fills"):
                 await self._read_fills(since)
         if funding:
-            await self._read_funding(since)
+            # Nobody misses a payment too small to show in the balance, so one that is told late has to be looked for.
+            await self._read_funding(since - FUNDING_EVERY)
             self._funding_read = now
         if doubtful:
             self._downs_read = downs

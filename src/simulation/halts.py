@@ -206,7 +206,9 @@ class Halts(Pace):
 
     def _was_turned_away(self) -> bool:
         """Whether the key was refused so lately that the questions of one turn, some without an answer, end now."""
-        return self._world.seconds() - self._turned_away < _TURN_SEC
+        now, faults = self._world.seconds(), self._world.schedule.faults
+        refused = [each.time + each.duration for each in faults if each.kind == "S4" and each.time <= now]
+        return now - max(self._turned_away, *refused, -math.inf) < _TURN_SEC
 
     def _was_taken_out(self) -> bool:
         """Whether the operator has taken out as much as a day may lose, from some moment of this run on."""

@@ -340,6 +340,11 @@ BUGS = [
         "tests/engine/test_market.py::test_the_mid_does_not_follow_an_order_of_ours_that_has_just_ended",
     ),
     Bug(
+        "A funding payment of a fraction of a cent that was told late was in no book",
+        "simulation, seed 132 of half an hour",
+        "tests/runtime/test_account.py::test_payments_are_read_from_a_minute_before_the_last_reading",
+    ),
+    Bug(
         "A position that had been traded away unheard made a peak of equity when its price rose, and that halted",
         "simulation, seed 701 of half an hour",
         "tests/engine/test_desk.py::test_a_position_that_may_be_another_makes_no_peak",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableMapping
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -307,6 +308,25 @@ async def test_a_funding_payment_lost_with_the_connection_is_found_by_the_money(
             await s.until(lambda: agrees(s, house), within=5)
             paid = s.exchange.funding_payments(ACCOUNT, BTC)
             assert market_of(house).ledger.parts.funding == sum(row.amount_usd for row in paid)
+
+
+@virtual
+async def test_payments_are_read_from_a_minute_before_the_last_reading(monkeypatch: pytest.MonkeyPatch):
+    """All agrees, so a payment of a tenth of a cent that is told 50 s late would be seen by this alone."""
+    asked: list[tuple[int, int]] = []
+
+    async def funding(_market: str, since: int) -> list[FundingPaid]:
+        asked.append((virtual_now(), since))
+        return []
+
+    async with scene() as s:
+        house = s.house()
+        async with living(house):
+            await s.until(s.quoted)
+            monkeypatch.setattr(s.venue, "funding", funding)
+            await asyncio.sleep(200)
+    assert len(asked) >= 3
+    assert all(since <= before - 50 * SEC for (before, _), (_, since) in pairwise(asked))
 
 
 @pytest.mark.parametrize(

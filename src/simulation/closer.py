@@ -118,8 +118,10 @@ class Closer(AtBook, AtExchange, AtWire, AtBot):
         if house is None or halted or house.closing or house.canary.closed():
             self._tested = self._world.seconds()
             return  # nothing of ours stands, or the test lets the timer fire
-        # A failed arming is tried again a third of the countdown later: until then the timer may still fire.
-        if self._world.seconds() - max(self.calm_since, self._tested) > self._dead_man_sec / 3 + 2.0:
+        # A failed arming is tried again a third of the countdown later: until then the timer may still fire. One that
+        # left before the healing may have waited for its answer all the while.
+        asked = self._world.healed_at + self._world.schedule.knobs.timeout_sec
+        if self._world.seconds() - max(self.calm_since, self._tested, asked) > self._dead_man_sec / 3 + 2.0:
             self.violate("L2", "the venue's timer fires in calm times")
 
     # --- at the wire -------------------------------------------------------------------------------------------------

@@ -153,7 +153,9 @@ class Halts(Pace):
             self.violate(
                 "I16", f"equity is {self._equity:.2f} USD, a loss beyond the limits, and trading is not halted"
             )
-        if desk.state is TradingState.RUNNING and self._purse.surely_below(limits.min_balance_usd):
+        # What is paid in during this run stays outside of the bot's cash, and yet it is there.
+        least = limits.min_balance_usd - self._paid_in(self._moved)
+        if desk.state is TradingState.RUNNING and self._purse.surely_below(least):
             told = f"equity is {self._equity:.2f} USD, min_balance_usd is {limits.min_balance_usd:g}"
             self.violate("I16", f"{told}, and trading goes on as ever")
 
@@ -175,7 +177,7 @@ class Halts(Pace):
     def _is_true(self, desk: Desk) -> bool:
         limits, reason = self.limits, desk.reason
         # What is paid in raises the references; taken out again and not yet noticed, it looks like a loss to a start.
-        paid_in = float(sum((usd for usd in self._world.moved_usd if usd > 0), Decimal(0)))
+        paid_in = self._paid_in()
         if desk.state is TradingState.REDUCING:
             causes: dict[str, Callable[[], bool]] = {
                 "equity is": lambda: self._purse.maybe_below(limits.min_balance_usd),
@@ -198,6 +200,10 @@ class Halts(Pace):
                 causes[f"{name}: bought"] = lambda name=name: self._traded_much(name, Side.BUY)  # type: ignore[misc]
                 causes[f"{name}: sold"] = lambda name=name: self._traded_much(name, Side.SELL)  # type: ignore[misc]
         return any(reason.startswith(words) and true() for words, true in causes.items())
+
+    def _paid_in(self, since: int = 0) -> float:
+        """Return what the operator has paid in with his movements of money from *since* on, in USD."""
+        return float(sum((usd for usd in self._world.moved_usd[since:] if usd > 0), Decimal(0)))
 
     def _commanded(self) -> bool:
         now = self._world.seconds()

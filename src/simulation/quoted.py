@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from src.engine.desk import Desk
 from src.engine.market import Market
 from src.engine.risk import TradingState
 from src.model.actions import Side
@@ -54,6 +55,7 @@ class Quoted(Halts):
         self._absent: Counter[Place] = Counter()  # looks of the calm times in which a side lacked a quote
         self._absent_now: Counter[Place] = Counter()  # those in a row until now
         self._unwanted_looks: Counter[Place] = Counter()  # those in which the bot wanted none
+        self._absent_since: dict[Place, int] = {}  # by the bot's clock, those that are absent now
         self._flow: dict[
             str, tuple[float, float]
         ] = {}  # market → since when its book comes without a pause, the latest
@@ -91,14 +93,16 @@ class Quoted(Halts):
             return
         if self._run not in self._proven or house.canary.closed() or self._is_short(house):
             self._absent_now.clear()
+            self._absent_since.clear()
             return  # no quote may leave now
         self._calm_looks += 1
         absent = [(name, side) for name, side in self.unquoted() if self._others_quote(name) and self._can_tell(name)]
         self._absent.update(absent)
         self._absent_now = Counter({place: self._absent_now[place] + 1 for place in absent})
-        desk = house.desk
+        now = house.clock.now()
+        self._absent_since = {place: self._absent_since.get(place, now) for place in absent}
         if self._world.seconds() > self._world.healed_at + self._world.schedule.knobs.timeout_sec + _SETTLE_SEC:
-            self._unwanted_looks.update((name, side) for name, side in absent if _gate(desk.markets[name], side))
+            self._unwanted_looks.update(place for place in absent if self._is_unwanted(house.desk, place))
         for place in absent:
             self._judge_absence(place)
 
@@ -110,6 +114,14 @@ class Quoted(Halts):
             self.violate("L2", f"{told} in {self._absent[place]} of {looks} looks in calm times")
         elif looks >= _FEW and (unwanted := self._unwanted_looks[place]) > _UNWANTED * looks:
             self.violate("L2", f"{told} in calm times, and none is wanted in {unwanted} of {looks} looks")
+
+    def _is_unwanted(self, desk: Desk, place: Place) -> bool:
+        """Whether the bot has decided against a quote since nothing forbids one; what it decided when orders of ours
+        elsewhere still took the room it may decide anew with its next pause only.
+        """
+        market, side = desk.markets[place[0]], place[1]
+        decided = market.last is not None and market.last.time >= self._absent_since[place]
+        return decided and _gate(market, side) != ""
 
     def _can_tell(self, name: str) -> bool:
         """Whether the book has been told for so long that the bot must know it."""

@@ -133,7 +133,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
     # Missed may be what came since the journal's last fill; all else of these minutes may still be told a second time.
     away = max((fill.venue_time for fill in journalled), default=clock.now()) - OVERLAP
     since = min(away, clock.now() - 10 * OVERLAP)
-    past, paid, positions, balance, shown = await _books(venue, names, since, clock, adopted)
+    past, paid, positions, balance, adopted = await _books(venue, names, since, clock, adopted)
     elsewhere = venue.elsewhere(names)
     if plan.foreign_orders == "refuse" and (sentence := refusal(elsewhere)):
         raise Halt(sentence)
@@ -148,7 +148,7 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
         balance=balance,
         positions=positions,
         elsewhere=elsewhere,
-        adopted=[_as_of_the_books(order, shown, past) for order in adopted],
+        adopted=adopted,
         missed=missed,
         known_fills=[fill for fill in past if fill not in missed],
         known_funding=paid,
@@ -158,14 +158,14 @@ async def open_account(venue: Venue, plan: Plan, clock: Clock, journalled: Seque
 async def _books(
     venue: Venue, names: Sequence[str], since: int, clock: Clock, adopted: Sequence[OrderUpdate]
 ) -> tuple[list[Fill], list[FundingPaid], list[Position], Balance, list[OrderUpdate]]:
-    """Return past and present of the account as of one moment; of its open orders, those of *adopted*.
+    """Return past and present of the account as of one moment, and *adopted* as of then.
 
     They are several answers, and each may come from a copy that lags: a fill inside the position but not yet in the
     past would be counted a second time when its row comes, one in the past but not yet inside the position never. So
     the past is read again after the present, and when anything may have happened in the last moments, all of it is,
-    until nothing has changed for longer than any copy lags.
+    until nothing has changed for longer than any copy lags. Orders to adopt would go on trading meanwhile, at prices
+    that nobody looks after: where waiting is needed, they are cancelled.
     """
-    ours = {order.venue_id for order in adopted}
     shown: list[OrderUpdate] = []
     before: object = None
     past, paid = await _past(venue, names, since)
@@ -174,14 +174,17 @@ async def _books(
         positions = await ask(venue.positions, "positions")
         balance = await ask(venue.balance, "the balance")
         if adopted:
-            shown = [order for order in await ask(venue.open_orders, "open orders") if order.venue_id in ours]
+            shown = await ask(venue.open_orders, "open orders")
         past, paid = await _past(venue, names, since)
         now = clock.now()
         held = {position.market: position.size for position in positions if position.market in names}
         seen = _ids(past, paid), held, _hour(positions, now)
         settled = _latest(past, paid, positions, balance, now) < now - LAG - round(CLOCK_LIMIT * SEC)
         if seen == before or (settled and seen[0] == known):
-            return past, paid, positions, balance, shown
+            return past, paid, positions, balance, [_as_of_the_books(order, shown, past) for order in adopted]
+        if adopted:
+            await _cancel(venue, adopted, "cancelling the orders to adopt: the account has just traded")
+            adopted = []
         before = seen
         await asyncio.sleep(LAG / SEC)
     raise Halt("the account goes on trading while its books are read; end what else trades on it and start again")
@@ -303,12 +306,17 @@ async def _old_orders(venue: Venue, plan: Plan) -> list[OrderUpdate]:
     ]
     adopted = [order for order in open_orders if order not in unwanted]
     if unwanted:
-        log.info("cancelling orders of an earlier run", orders=len(unwanted))
-        left = await empty_book(venue, keep=frozenset(order.venue_id for order in adopted))
-        if left is None or left:
-            stuck = left or unwanted
-            raise Halt(f"{len(stuck)} old order(s) could not be cancelled (first: {_describe(stuck[0])})")
+        await _cancel(venue, unwanted, "cancelling orders of an earlier run", keep=adopted)
     return adopted
+
+
+async def _cancel(venue: Venue, orders: Sequence[OrderUpdate], why: str, *, keep: Sequence[OrderUpdate] = ()) -> None:
+    """Leave nothing on the book but *keep*. Raises ``Halt`` when some of *orders* stay."""
+    log.info(why, orders=len(orders))
+    left = await empty_book(venue, keep=frozenset(order.venue_id for order in keep))
+    if left is None or left:
+        stuck = left or orders
+        raise Halt(f"{len(stuck)} old order(s) could not be cancelled (first: {_describe(stuck[0])})")
 
 
 def _as_of_the_books(order: OrderUpdate, shown: Iterable[OrderUpdate], past: Iterable[Fill]) -> OrderUpdate:

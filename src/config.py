@@ -152,7 +152,8 @@ class Config(Section):
             "What to do at the start with our own orders of an earlier run. Cancel is simple and always right. Adopt "
             "takes them over instead: they count in every limit from the first moment, and the first decisions keep or "
             "cancel them; until volatility is measured and the dead-man's switch proven they are cancelled too, "
-            "because nothing would move them."
+            "because nothing would move them. Where the account has traded within the last ten seconds they are "
+            "cancelled before that, because the books can only be read once it has stopped."
         ),
         json_schema_extra={"unit": "name"},
     )

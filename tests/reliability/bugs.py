@@ -349,6 +349,11 @@ BUGS = [
         "simulation, seed 701 of half an hour",
         "tests/engine/test_desk.py::test_a_position_that_may_be_another_makes_no_peak",
     ),
+    Bug(
+        "Orders to adopt went on trading while the books were read: for half a minute nobody looked after their prices",
+        "kills at named points, seed 9",
+        "tests/runtime/test_opening.py::test_orders_to_adopt_are_cancelled_where_the_account_has_just_traded",
+    ),
 ]
 
 

@@ -757,6 +757,7 @@ async def test_orders_to_adopt_are_cancelled_where_the_account_has_just_traded()
 
 @virtual
 async def test_orders_to_adopt_that_cannot_be_cancelled_end_the_start():
+    """A mass-cancel that does nothing leaves one on the book: a sentence, and no run."""
     async with scene() as s:
         await asyncio.sleep(0.1)
         old_order(s, "xmmold-BTC-USD-1", price=83_970)

@@ -81,7 +81,7 @@ def recorded() -> tuple[tuple[Entry, ...], tuple[Entry, ...], dict[str, Market]]
                 await s.until(lambda: s.quoted() and s.position(), within=120)
             one, s.journal.entries = tuple(s.journal.entries), []
             trade_while_away(s)
-            await asyncio.sleep(1)
+            await asyncio.sleep(12)  # a start within ten seconds of a fill cancels the orders instead of adopting them
             known = [entry for entry in one if isinstance(entry, Fill)]
             second = s.house(run="b", journalled=known, startup_orders="adopt", quoting={"levels": 2})
             async with living(second):

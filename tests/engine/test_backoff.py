@@ -63,6 +63,15 @@ def test_a_shorter_wait_does_not_end_a_longer_one():
     assert backoff.why(Side.BUY, START) == "rate limit"
 
 
+def test_a_request_beyond_the_budget_waits_one_second():
+    """It was not sent, so nothing was refused: one second each time, however often."""
+    backoff = Backoff()
+    for number in range(5):
+        now = START + number * MOST
+        backoff.answer(answer(ORDER.order_id, Verb.PLACE, Outcome.WITHHELD, now, code="429"), Side.BUY)
+        assert waits(backoff, now) == 1
+
+
 def test_the_reason_is_told_in_the_venues_words_while_the_side_waits():
     """With the code when there is one; nothing when the time is over, and nothing about the other side."""
     backoff = Backoff()
@@ -120,3 +129,4 @@ def test_an_end_by_the_engine_counts_once_and_only_where_another_try_would_end_a
     backoff = Backoff()
     backoff.update(update(ORDER, state, START, reason=reason), standing(before) if before else None)
     assert waits(backoff, START) == wait
+    assert backoff.why(Side.BUY, START) == (f"the venue refused: {reason}" if wait else "")

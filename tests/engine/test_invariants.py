@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -28,7 +29,9 @@ def standing(side: Side, price: int, size: int = 10, order_id: str = "w") -> Wor
     return WorkingOrder(order_id, side, price, size, 0, OrderState.LIVE, 0, START, START)
 
 
-def verdict(*actions: Action, working: tuple[WorkingOrder, ...] = (), position: int = 0, **changes: Any) -> str:
+def verdict(
+    actions: Sequence[Action], working: tuple[WorkingOrder, ...] = (), position: int = 0, **changes: Any
+) -> str:
     known: dict[str, Any] = {
         "working": working,
         "open_lots": {side: sum(o.remaining for o in working if o.side is side) for side in Side},
@@ -59,7 +62,7 @@ def verdict(*actions: Action, working: tuple[WorkingOrder, ...] = (), position: 
 )
 def test_what_is_allowed_passes_to_the_last_lot(sound: dict[str, Any]):
     """At each limit, not beyond it."""
-    assert verdict(*sound.pop("actions"), **sound) == ""
+    assert verdict(**sound) == ""
 
 
 MANY = tuple(standing(Side.BUY, 1, 1, f"w{n}") for n in range(MOST_WORKING + 1))
@@ -92,13 +95,13 @@ MANY = tuple(standing(Side.BUY, 1, 1, f"w{n}") for n in range(MOST_WORKING + 1))
 )
 def test_each_invariant_is_caught_with_its_number(invariant: str, wrong: dict[str, Any]):
     """One lot, tick or order beyond the limit: the first word of the sentence is the invariant's number."""
-    assert verdict(*wrong.pop("actions"), **wrong).startswith(f"{invariant}: ")
+    assert verdict(**wrong).startswith(f"{invariant}: ")
 
 
 def test_an_edit_is_judged_like_a_new_order():
     """Both orders of an edit count: 95 lots of 100 stand, the edit opens ten more."""
     edit = Replace(NAME, "n", "w", Side.BUY, 59_990, 10, 0, post_only=True, reduce_only=False, expires=START)
-    assert verdict(edit, working=(standing(Side.BUY, 59_900, 95),)).startswith("I2: ")
+    assert verdict([edit], working=(standing(Side.BUY, 59_900, 95),)).startswith("I2: ")
 
 
 def test_a_market_that_contradicts_its_limits_sends_nothing_and_takes_its_quotes_down(monkeypatch: pytest.MonkeyPatch):

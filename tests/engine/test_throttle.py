@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from src.engine.desk import Desk
 from src.engine.market import SEC
 from src.engine.risk import TradingState
-from src.engine.throttle import MOST_ORDERS, FillThrottle
+from src.engine.throttle import MOST_ORDERS, WINDOW, FillThrottle
 from src.model.actions import Side
 from src.model.facts import Fill
 from tests.engine.builders import LIMITS, NAME, START, balance, fill, make_market, warm
@@ -49,6 +49,25 @@ def test_what_is_a_minute_old_counts_no_more():
     assert not any(said(parts))
 
 
+def test_what_has_been_forgotten_is_taken_off_the_sum():
+    """One limit, exactly a minute later ten more: quiet; one lot more is named with the sum of that last minute."""
+    first, *others = turns(11, every=6 * SEC)
+    later = [replace(other, venue_time=first.venue_time + WINDOW + n) for n, other in enumerate(others)]
+    more = replace(later[-1], trade_id="more", size=1, value_usd=later[-1].value_usd / TURN)
+    spoken = said([first, *later, more])
+
+    assert spoken[:11] == [""] * 11
+    assert spoken[11] == "bought 60060.00 USD within a minute, 10 times max_net_position_usd is allowed"
+
+
+def test_a_fill_of_exactly_a_minute_ago_that_is_told_late_counts_no_more():
+    """Ten limits stand in the window when it comes: counted, it would be the eleventh."""
+    late, *others = turns(11, every=SEC // 2)
+    newest = others[-1].venue_time
+    assert not any(said([*others, replace(late, venue_time=newest - WINDOW)]))
+    assert said([*others, replace(late, venue_time=newest - WINDOW + 1)])[-1]
+
+
 @pytest.mark.parametrize(("count", "spoken"), [(MOST_ORDERS, ""), (MOST_ORDERS + 1, "61 orders sold within a minute")])
 def test_orders_are_counted_whatever_they_are_worth(count: int, spoken: str):
     """Sixty orders of one lot within a minute pass, the sixty-first does not."""
@@ -61,11 +80,13 @@ def test_the_parts_of_one_order_are_one():
     """A thousand fills of one lot of one order are one order of $60,000: exactly ten limits."""
     parts = [fill(Side.BUY, 60_000, 1, START, trade_id=str(n), order_id="one") for n in range(1000)]
     assert not any(said(parts))
+    nameless = [replace(part, order_id="", venue_id="7") for part in parts]
+    assert not any(said(nameless))
 
 
 def test_what_is_told_late_did_not_happen_at_once():
     """Forty limits of the last hour, heard in one second after an outage and not in order: nothing to stop."""
-    late = turns(40, every=90 * SEC)
+    late = [replace(turn, time=START + 3600 * SEC) for turn in turns(40, every=90 * SEC)]
     assert not any(said([*late[20:], *late[:20]]))
 
 

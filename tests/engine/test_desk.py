@@ -48,11 +48,29 @@ def test_money_we_cannot_explain_is_a_remainder_and_after_a_while_a_warning():
     desk.apply(balance("9999"))
 
     assert Decimal(-1) == desk.remainder_usd()
-    desk.watch(START)
-    assert {} == desk.warnings
+    for later in (0, SETTLE):
+        desk.watch(START + later)
+        assert {} == desk.warnings
+    assert not desk.doubtful(START + SEC)
     desk.watch(START + SETTLE + 1)
     assert "-1.000000 USD" in desk.warnings["remainder"]
     assert desk.doubtful(START + SETTLE + 1)
+
+
+def test_a_cent_is_rounding_and_what_it_moves_by_is_no_new_doubt():
+    """Exactly the floor is no remainder to warn of; a cent more beyond a dollar is still the same dollar."""
+    desk = make_desk()
+    desk.apply(balance("10000.01"))
+    desk.watch(START)
+    desk.watch(START + 2 * SETTLE)
+    assert ({}, True) == (desk.warnings, desk.agrees())
+
+    desk.apply(balance("10001"))
+    desk.watch(START + 3 * SETTLE)
+    look_again(desk, START + 3 * SETTLE)
+    desk.apply(balance("10001.01"))
+    desk.watch(START + MINUTE)
+    assert (False, True) == (desk.doubtful(START + MINUTE), desk.agrees())
 
 
 def test_a_remainder_that_goes_away_takes_its_warning_with_it():
@@ -110,6 +128,8 @@ def test_the_venues_own_equity_uses_nothing_of_our_count():
     desk.markets[NAME].apply(Position(time=START, market=NAME, size=10, open_price_usd=Decimal(59_000)))
 
     assert Decimal(10_000) - 590 + 600 == desk.venue_equity_usd()
+    desk.markets[NAME].apply(Position(time=START, market=NAME, size=0, open_price_usd=Decimal(0)))
+    assert Decimal(10_000) == desk.venue_equity_usd()
     assert Desk({NAME: make_market()}, LIMITS).venue_equity_usd() is None
 
 
@@ -121,14 +141,32 @@ def test_a_position_that_stays_different_halts():
     assert desk.watch(START) is None
     desk.fills_read()
     desk.fills_read()
+    assert desk.watch(START + SETTLE) is None
+    assert desk.watch(START + 3 * SETTLE) is None
     trip = desk.watch(START + 3 * SETTLE + 1)
 
-    assert trip is not None
-    assert (TradingState.HALTED, True) == (trip.state, "venue 5 lots, ours 0" in trip.reason)
+    reason = "position differs from the venue (BTC-USD: venue 5 lots, ours 0)"
+    assert Trip(TradingState.HALTED, reason, START + 3 * SETTLE + 1) == trip
+
+
+def test_all_markets_whose_positions_differ_are_named():
+    """Both differ: while the fills cannot be read no order is placed, and after two readings all trading stops."""
+    desk = make_desk(names=(NAME, OTHER))
+    for name, market in desk.markets.items():
+        market.apply(Position(time=START, market=name, size=5, open_price_usd=Decimal(60_000)))
+    desk.watch(START)
+    later = START + 3 * SETTLE + 1
+
+    assert desk.watch(later) is None
+    assert desk.budget(NAME, later).closed.endswith("its fills cannot be read (BTC-USD, ETH-USD)")
+    desk.fills_read()
+    desk.fills_read()
+    assert desk.watch(later) is not None
+    assert desk.reason.endswith("(BTC-USD: venue 5 lots, ours 0, ETH-USD: venue 5 lots, ours 0)")
 
 
 def test_books_agree_unless_positions_or_money_differ_at_this_moment():
-    """$5 too much differ at once, before anybody doubts; read ten times in vain they are taken for the operator's."""
+    """$1 too much differs at once, before anybody doubts; read ten times in vain it is taken for the operator's."""
     desk = make_desk()
     market = desk.markets[NAME]
 
@@ -136,14 +174,14 @@ def test_books_agree_unless_positions_or_money_differ_at_this_moment():
     market.apply(Position(time=START, market=NAME, size=5, open_price_usd=Decimal(60_000)))
     assert not desk.agrees()
     market.apply(Position(time=START, market=NAME, size=0, open_price_usd=Decimal(0)))
-    desk.apply(balance(Decimal(10_005)))
+    desk.apply(balance(Decimal(10_001)))
     assert (desk.agrees(), desk.doubtful(START)) == (False, False)
     desk.watch(START)
     for _ in range(EXPLAINED_WITHIN):
         assert not desk.agrees()
         desk.fills_read()
     assert desk.agrees()
-    desk.apply(balance(Decimal(10_007)))
+    desk.apply(balance(Decimal(10_003)))
     assert not desk.agrees()
 
 
@@ -177,6 +215,8 @@ def test_equity_is_opening_plus_parts_plus_transfers():
 
     assert Decimal("0.50") == desk.parts().total
     assert Decimal("10005.50") == desk.equity_usd()
+    desk.apply(Transfer(time=START, transfer_id="u", amount_usd=Decimal(-2)))
+    assert Decimal("10003.50") == desk.equity_usd()
 
 
 def test_equity_is_unknown_while_a_held_position_has_no_price():
@@ -194,15 +234,17 @@ def test_equity_is_unknown_while_a_held_position_has_no_price():
 
 
 def test_executions_while_we_were_away_are_neither_lost_nor_doubled():
-    """The venue already holds 10 lots and the cash after them; the books open before them and then hear them."""
-    missed = fill(Side.BUY, 59_900, 10, START, trade_id="away")
+    """The venue already holds 10 lots and the cash after them and their fee; the books open before them and then hear
+    them.
+    """
+    missed = replace(fill(Side.BUY, 59_900, 10, START, trade_id="away"), fee_usd=Decimal("0.3"))
     desk = Desk({NAME: make_market()}, LIMITS)
 
     desk.open(balance("10000"), [Position(time=START, market=NAME, size=10, open_price_usd=Decimal(59_900))], [missed])
     desk.markets[NAME].apply(missed)
 
     assert 10 == desk.markets[NAME].position
-    assert Decimal("10000") == desk.opening_cash_usd
+    assert Decimal("10000.3") == desk.opening_cash_usd
     assert Decimal(0) == desk.remainder_usd()
 
 
@@ -218,9 +260,13 @@ def test_budgets_share_the_total_limit():
 
 
 def test_a_fallen_account_stream_closes_everything():
-    """Not hearing of our own fills is a reason not to trade."""
-    desk = make_desk()
+    """Not hearing of our own fills is a reason not to trade, also before the stream was ever there."""
+    desk = Desk({NAME: make_market()}, LIMITS)
+    desk.open(balance("10000"), [])
     warm(desk.markets[NAME])
+    assert "account stream down" == desk.budget(NAME, START).closed
+    desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
+    assert "" == desk.budget(NAME, START).closed
     desk.apply(StreamDown(time=START, stream=Stream.ACCOUNT, reason="gap"))
 
     assert "account stream down" == desk.budget(NAME, START).closed
@@ -264,7 +310,7 @@ def test_a_daily_loss_halts_and_says_the_numbers():
     trip = desk.watch(START)
 
     assert trip is not None
-    assert "lost 60.00 USD" in trip.reason
+    assert ("lost 60.00 USD" in trip.reason, trip.time) == (True, START)
     assert desk.watch(START + SEC) is None
 
 
@@ -288,6 +334,7 @@ def test_a_withdrawal_is_no_loss():
 
     assert desk.watch(START + SEC) is None
     assert Decimal(0) == desk.remainder_usd()
+    assert Decimal(9_500) == desk.guard.state.peak_equity_usd
 
 
 def test_an_unpriced_desk_watches_without_equity():
@@ -296,14 +343,18 @@ def test_an_unpriced_desk_watches_without_equity():
 
     assert desk.watch(START) is None
     assert desk.remainder_usd() is None
+    desk.apply(balance("10000"))
+    assert desk.watch(START) is None
+    assert desk.remainder_usd() is None
 
 
 def test_a_withdrawal_that_takes_the_margin_leaves_only_reducing():
-    """Of 1,000 USD the operator takes 960: no loss, but 40 USD are less than min_balance_usd, 50."""
+    """Of 1,000 USD the operator takes 960: no loss, but 40 USD are less than min_balance_usd, 50; 50 would do."""
     desk = make_desk()
     now = START
-    desk.apply(balance("1000"))
-    assert desk.watch(now) is None
+    for enough in ("1000", "50"):
+        desk.apply(balance(enough))
+        assert desk.watch(now) is None
     desk.apply(balance("40", now + SEC))
 
     trip = desk.watch(now + SEC)
@@ -410,7 +461,7 @@ def test_money_that_the_past_does_not_explain_is_not_looked_for_for_ever():
 
 
 def test_a_difference_that_changes_between_readings_is_not_yet_beyond_understanding():
-    """Two foreign trades, the second told while the first is being looked up: no halt before two readings agree."""
+    """Trades of others, and one of ours, told while the first is being looked up: no halt before two readings agree."""
     desk = make_desk()
     market = desk.markets[NAME]
     market.apply(Position(time=START, market=NAME, size=30, open_price_usd=Decimal(60_000)))
@@ -419,10 +470,14 @@ def test_a_difference_that_changes_between_readings_is_not_yet_beyond_understand
     market.apply(Position(time=START, market=NAME, size=20, open_price_usd=Decimal(60_000)))
     desk.fills_read()
     assert desk.watch(START + 4 * SETTLE) is None
+    market.apply(fill(Side.SELL, 60_000, 10, START, trade_id="1"))
+    market.apply(Position(time=START, market=NAME, size=30, open_price_usd=Decimal(60_000)))
+    desk.fills_read()
+    assert desk.watch(START + 4 * SETTLE) is None
     desk.fills_read()
     trip = desk.watch(START + 4 * SETTLE + SEC)
     assert trip is not None
-    assert "position differs from the venue (BTC-USD: venue 20 lots, ours 0)" in trip.reason
+    assert "position differs from the venue (BTC-USD: venue 30 lots, ours -10)" in trip.reason
 
 
 def test_in_the_first_hour_half_of_the_position_limit_is_in_force():
@@ -482,7 +537,7 @@ def test_a_long_position_is_no_missing_money_before_its_first_price():
 
 
 def test_while_a_position_has_no_price_all_markets_only_reduce():
-    """The other market is well; but what is lost in the first nobody would see, so nothing is added anywhere."""
+    """One other market is well; but what is lost in these nobody would see, so nothing is added anywhere."""
     desk = Desk({name: make_market(name) for name in (NAME, OTHER)}, LIMITS)
     desk.open(balance("10000"), [Position(time=START, market=NAME, size=10, open_price_usd=Decimal(60_000))])
     desk.apply(StreamUp(time=START, stream=Stream.ACCOUNT))
@@ -617,10 +672,13 @@ def test_money_paid_in_loosens_no_limit_after_a_restart():
     desk.watch(START)
     desk.apply(balance("10500"))
     desk.watch(START + SEC)
-    for _ in range(EXPLAINED_WITHIN):
-        desk.fills_read()
-    for _ in range(2):
-        assert desk.watch(START + 2 * SEC) is None
+    look_again(desk, START + SEC, EXPLAINED_WITHIN - 1)
+    assert desk.guard.state.peak_equity_usd == 10_045
+    look_again(desk, START + MINUTE, 1)
+    for size in (0, 1, 0):  # a position that is told ahead of its fill says nothing about the deposit
+        desk.markets[NAME].apply(Position(time=START, market=NAME, size=size, open_price_usd=Decimal(60_000)))
+        assert desk.watch(START + MINUTE + 3 * SEC) is None
+        assert desk.guard.state.peak_equity_usd == 10_545
 
     assert desk.guard.state == LossState("1970-01-01", Decimal(10_545), Decimal(10_545), Decimal(10_500))
     again = make_desk("10494", loss=desk.guard.state)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from src.engine.market import MS, QUIET, SEC, Market
 from src.engine.picture import market_view
 from src.engine.risk import budget
-from src.model.actions import Budget, Cancel, Decision, OrderState, Place, Replace, Side
+from src.model.actions import Budget, Cancel, Decision, OrderState, Place, Replace, Side, WorkingOrder
 from src.model.facts import (
     BookSnapshot,
     FillKind,
@@ -18,6 +18,7 @@ from src.model.facts import (
     FundingRate,
     IndexPrice,
     MarkPrice,
+    Opened,
     OpenOrders,
     OrderAbsent,
     Outcome,
@@ -29,12 +30,14 @@ from src.model.facts import (
     VenueState,
     Verb,
 )
+from src.model.instrument import Fees
 from tests.engine.builders import (
     FEES,
     LIMITS,
     NAME,
     RULES,
     START,
+    TRAITS,
     acknowledge,
     answer,
     delta,
@@ -73,6 +76,11 @@ def quoting_market(**changes: object) -> tuple[Market, int]:
     return market, now
 
 
+def as_placed(order: WorkingOrder) -> Place:
+    """Return the placement that led to *order*."""
+    return Place(NAME, order.order_id, order.side, order.price, order.size, order.level, True, False, 0)
+
+
 def prices(decision: Decision) -> dict[Side, int]:
     return {quote.side: quote.price for quote in decision.quotes}
 
@@ -87,6 +95,39 @@ def test_a_warm_market_places_one_order_on_each_side():
     assert [Place, Place] == [type(action) for action in decision.actions]
     assert [10, 10] == [quote.size for quote in decision.quotes]
     assert all(action.post_only and action.expires % SEC == 0 for action in decision.actions)
+    assert ["xmmt-BTC-USD-1", "xmmt-BTC-USD-2"] == [action.order_id for action in decision.actions]
+
+
+def test_a_decision_says_when_for_what_market_and_within_which_budget_it_was_made():
+    """A replay needs no more than these; orders expire at the next whole second after their life."""
+    market = make_market()
+    now = warm(market) + 1
+    allowed = room(market)
+
+    decision = market.decide(now, allowed)
+
+    assert (now, NAME, allowed) == (decision.time, decision.market, decision.budget)
+    assert decision is market.last
+    assert {now - 1 + 301 * SEC} == {action.expires for action in decision.actions}
+
+
+def test_a_closed_market_misses_each_level_of_both_sides():
+    """Two levels, no stream: four times the same gate, each with its side and level."""
+    market = make_market(levels=2)
+    missing = decide(market, START).missing
+
+    assert [(Side.BUY, 0), (Side.SELL, 0), (Side.BUY, 1), (Side.SELL, 1)] == [(m.side, m.level) for m in missing]
+
+
+def test_orders_are_renewed_when_a_fifth_of_their_life_is_left():
+    """They live for 300 s: at 61 s before their end they stay, at 60 s both are renewed."""
+    market, now = quoting_market()
+    for order in market.blotter.working.values():
+        market.apply(replace(update(as_placed(order), VenueState.OPEN, now), expires=now + 300 * SEC))
+    for later, renewed in ((239, 0), (240, 2)):
+        market.apply(snapshot(now + later * SEC))
+        market.apply(MarkPrice(time=now + later * SEC, market=NAME, price=60_000.0))
+        assert renewed == len(decide(market, now + later * SEC).actions)
 
 
 def test_deciding_twice_sends_nothing_twice():
@@ -194,6 +235,74 @@ def test_a_stale_book_takes_the_quotes_down_without_any_new_fact():
     assert () == decide(market, now + 3000 * MS).actions
     assert 2 == len(decide(market, now + 3001 * MS).actions)
     assert "book stale" == market.blocked(now + 3001 * MS)
+
+
+def test_a_book_whose_stream_fell_is_trusted_again_with_its_next_snapshot():
+    """Each step on the way back is named."""
+    market, now = quoting_market()
+    market.apply(StreamDown(time=now, market=NAME, stream=Stream.BOOK, reason="closed"))
+    assert "book stream down" == market.blocked(now)
+    market.apply(StreamUp(time=now, market=NAME, stream=Stream.BOOK))
+    assert "book not trusted: book stream down: closed" == market.blocked(now)
+    market.apply(snapshot(now))
+    assert "" == market.blocked(now)
+
+
+def test_a_mark_counts_to_the_last_nanosecond_of_its_time():
+    """30,000 ms by default, and a mark of a single tick is one as well; none at all is none."""
+    market = make_market()
+    assert not market.marked(0)
+    market.apply(MarkPrice(time=START, market=NAME, price=1.0))
+
+    patience = LIMITS.max_mark_age_ms * MS
+    assert (True, False) == (market.marked(START + patience), market.marked(START + patience + 1))
+
+
+def test_a_position_is_worth_the_mid_and_after_a_long_silence_the_mark():
+    """Twice the price in ticks: the mid, also within 30 s of its loss or of the beginning, then the mark, then none."""
+    market = make_market()
+    patience = LIMITS.max_mark_age_ms * MS
+    market.apply(MarkPrice(time=START, market=NAME, price=59_000.5))
+    assert (None, 118_001) == (market.worth2(START, START), market.worth2(START + patience, START - 1))
+
+    now = warm(market, mark=59_000.5)
+    market.apply(StreamDown(time=now, market=NAME, stream=Stream.BOOK, reason="gap"))
+    assert 120_000 == market.worth2(now + patience, 0)
+    market.apply(MarkPrice(time=now + SEC, market=NAME, price=59_000.5))
+    assert 118_001 == market.worth2(now + patience + 1, 0)
+    assert 120_000 == market.worth2(now + patience + 1, now + 1)
+    assert market.worth2(now + patience + SEC + 1, 0) is None
+
+
+def test_an_index_far_from_the_market_stops_what_a_wrong_mark_would():
+    """The collar is measured from both: at an index 2,000 ticks away no bid of ours passes."""
+    market = make_market()
+    now = warm(market)
+    market.apply(IndexPrice(time=now, market=NAME, price=58_000.0))
+
+    assert any("price collar" in missing.gate for missing in decide(market, now).missing)
+
+
+def test_new_fees_are_quoted_with_from_the_next_decision():
+    """A maker fee of 50 bps is more than the half-spread of 10: 300 ticks to each side of 60,000."""
+    market = make_market()
+    now = warm(market)
+    fees = Fees(Decimal("0.005"), Decimal("0.005"))
+    market.apply(Rules(time=now, market=NAME, instrument=RULES, fees=fees))
+
+    assert {Side.BUY: 59_700, Side.SELL: 60_300} == prices(decide(market, now))
+
+
+@pytest.mark.parametrize(("side", "lots"), [(Side.SELL, 100), (Side.BUY, -100)])
+def test_beyond_its_limit_a_position_shifts_the_price_no_further(side: Side, lots: int):
+    """Three times the limit is quoted like the limit itself: a shift without bound would give the position away."""
+    wanted = []
+    for position in (lots, 3 * lots):
+        market = make_market()
+        market.ledger.start(position)
+        wanted.append(prices(decide(market, warm(market)))[side])
+
+    assert wanted[0] == wanted[1]
 
 
 def test_a_cold_market_says_what_it_waits_for():
@@ -345,6 +454,19 @@ def test_a_fill_is_counted_once_and_priced_at_the_mid_of_its_moment():
     assert 600.0 == market.max_position_usd
 
 
+def test_fills_volume_and_the_time_with_both_quotes_add_up():
+    """Two parts of the bid, 4 and 6 lots of $59.94, then the bid is gone: both sides stood for 4 of 8 seconds."""
+    market, now = quoting_market()
+    bid = next(order for order in market.blotter.working.values() if order.side is Side.BUY)
+    for number, size in enumerate((4, 6)):
+        time = now + (2 + 2 * number) * SEC
+        market.apply(fill(Side.BUY, 59_940, size, time, trade_id=str(number), order_id=bid.order_id))
+
+    assert {Side.BUY: 2, Side.SELL: 0} == market.fills
+    assert Decimal("599.40") == market.volume_usd
+    assert 0.5 == market.uptime.share(now + 8 * SEC)
+
+
 def test_an_overfilled_order_stops_trading():
     """Eleven lots of a ten-lot order: our picture is wrong somewhere."""
     market, now = quoting_market()
@@ -467,22 +589,49 @@ def test_an_unknown_order_blocks_its_level_until_the_venue_was_asked():
 
     assert [bid.order_id] == market.doubts(now + QUIET)
     assert () == decide(market, now).actions
+
+
+def test_an_order_is_asked_about_when_its_answer_takes_too_long():
+    """Sent, and then silence: after three seconds, and not before, the venue is asked."""
+    market = make_market()
+    now = warm(market)
+    bid, ask = decide(market, now).actions
+    for each in (bid, ask):
+        market.apply(answer(each.order_id, Verb.PLACE, Outcome.SENT, now))
+
+    assert ([], []) == (market.doubts(now), market.doubts(now + QUIET))
+    assert [bid.order_id, ask.order_id] == market.doubts(now + QUIET + 1)
+
+
+def test_an_order_found_absent_is_replaced():
+    """No answer to a placement, and the venue does not know the order: a fresh one follows."""
+    market = make_market()
+    now = warm(market)
+    bid, ask = decide(market, now).actions
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
+    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.UNANSWERED, now))
+    acknowledge(market, (ask,), now)
     market.apply(OrderAbsent(time=now, market=NAME, order_id=bid.order_id))
     assert [Place] == [type(action) for action in decide(market, now).actions]
 
 
 def test_orders_are_counted_as_they_leave_and_as_they_are_refused():
-    """Two sent, one edited, one cancelled, one refused by REST and one by the venue's engine."""
+    """Two sent, one edited, two cancelled, two refused by REST and one by the venue's engine; no refused cancel."""
     market, now = quoting_market()
     bid, ask = market.blotter.working.values()
     market.apply(answer("x", Verb.REPLACE, Outcome.SENT, now))
     market.apply(answer("x", Verb.REPLACE, Outcome.REFUSED, now, code="1120"))
-    market.apply(answer(bid.order_id, Verb.CANCEL, Outcome.SENT, now))
+    assert now == market.rules_doubted
+    market.apply(answer("x", Verb.PLACE, Outcome.REFUSED, now + 1, code="1140"))
+    assert now == market.rules_doubted
+    for _ in range(2):
+        market.apply(answer(bid.order_id, Verb.CANCEL, Outcome.SENT, now))
+        market.apply(answer(bid.order_id, Verb.CANCEL, Outcome.REFUSED, now))
     rejected = Place(NAME, ask.order_id, Side.SELL, ask.price, ask.size, 0, True, False, 0)
     market.apply(update(rejected, VenueState.REJECTED, now, reason="POST_ONLY_FAILED"))
 
     counts = market.orders
-    assert (2, 1, 1, 2) == (counts.sent, counts.edited, counts.cancelled, counts.rejected)
+    assert (2, 1, 2, 3) == (counts.sent, counts.edited, counts.cancelled, counts.rejected)
 
 
 def test_a_post_only_refusal_makes_the_next_order_keep_a_tick_away():
@@ -588,7 +737,13 @@ def test_executions_not_yet_told_take_room_from_the_budget():
     market.apply(update(placed, VenueState.FILLED, now, filled=10))
 
     assert 10 == market.blotter.open_lots(Side.BUY)
-    assert 90 == market._room(room(market)).buy
+    assert (90, 100) == (market._room(room(market)).buy, market._room(room(market)).sell)
+    assert 0 == market._room(Budget(9, 100, 20, 10)).buy
+
+    ask = next(order for order in market.blotter.working.values() if order.side is Side.SELL)
+    market.apply(update(as_placed(ask), VenueState.FILLED, now, filled=10))
+    assert (90, 90) == (market._room(room(market)).buy, market._room(room(market)).sell)
+    assert 0 == market._room(Budget(100, 9, 20, 10)).sell
 
 
 def test_the_last_gate_refuses_what_has_become_wrong_since_the_decision():
@@ -672,7 +827,18 @@ def test_markouts_come_due_with_the_mids_of_their_time():
     market.settle(now + 2 * SEC)
 
     row = next(row for row in market.markouts.rows() if row.count)
-    assert (1, 10.01) == (row.horizon_sec, round(row.mean_bps, 2))
+    assert (-1, 1, 10.01) == (row.level, row.horizon_sec, round(row.mean_bps, 2))
+
+
+def test_a_markout_is_told_by_the_level_that_traded():
+    """The farther bid of two is level 1."""
+    market, now = quoting_market(levels=2)
+    far = min((order for order in market.blotter.working.values() if order.side is Side.BUY), key=lambda o: o.price)
+    market.apply(fill(Side.BUY, far.price, far.size, now, trade_id="1", order_id=far.order_id))
+    market.apply(snapshot(now + 2 * SEC))
+    market.settle(now + 2 * SEC)
+
+    assert {1} == {row.level for row in market.markouts.rows() if row.count}
 
 
 def test_another_streams_end_leaves_the_book_alone():
@@ -682,6 +848,9 @@ def test_another_streams_end_leaves_the_book_alone():
     market.apply(StreamDown(time=now, market=NAME, stream=Stream.PRICES, reason="closed"))
 
     assert market.book.trusted
+    assert "" == market.blocked(now)
+    market.apply(StreamDown(time=now, stream=Stream.ACCOUNT, reason="slept", anew=True))
+    assert "" == market.blocked(now)
 
 
 def test_after_a_sleep_the_mark_counts_no_more_until_it_is_told_anew():
@@ -712,7 +881,42 @@ def test_the_venues_position_is_kept_for_comparison():
 
     market.apply(Position(time=now, market=NAME, size=7, open_price_usd=Decimal(1)))
 
-    assert (7, 0) == (market.venue_position, market.position)
+    assert (7, 0, Decimal(1)) == (market.venue_position, market.position, market.venue_open_price_usd)
+
+
+def test_a_market_opens_with_what_its_first_fact_says():
+    """Parameters, rules, position before the fills that follow, known trades and payments, adopted orders."""
+    old = update(Place(NAME, "xmmold-1", Side.BUY, 59_940, 10, 0, True, False, 0), VenueState.OPEN, START)
+    like = make_market(K=0.003)
+    market = Market.opened(
+        Opened(
+            time=START,
+            market=NAME,
+            run="z",
+            quoting=like.quoting.model_dump(mode="json"),
+            execution=like.execution.model_dump(mode="json"),
+            limits=LIMITS.model_dump(mode="json"),
+            traits=TRAITS,
+            instrument=RULES,
+            fees=FEES,
+            order_life=60 * SEC,
+            size=10,
+            open_price_usd=Decimal(59_000),
+            away=3,
+            trade_ids=["1"],
+            payment_ids=["7"],
+            adopted=[old],
+        )
+    )
+    market.apply(fill(Side.BUY, 59_940, 10, START, trade_id="1"))
+    market.apply(FundingPaid(time=START, market=NAME, payment_id="7", amount_usd=Decimal(1), rate=0.0))
+
+    assert (NAME, "xmmz-BTC-USD-1") == (market.market, market.blotter.new_id())
+    assert (like.quoting, like.execution, LIMITS) == (market.quoting, market.execution, market.limits)
+    assert (TRAITS, RULES, FEES, 60 * SEC) == (market.traits, market.instrument, market.fees, market.order_life)
+    assert (7, 10, Decimal(59_000)) == (market.position, market.venue_position, market.venue_open_price_usd)
+    assert ["xmmold-1"] == list(market.blotter.working)
+    assert Decimal(0) == market.ledger.parts.total
 
 
 def test_adopted_orders_stand_for_the_levels_of_the_ladder():

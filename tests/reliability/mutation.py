@@ -33,7 +33,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "quoting": ("test_quoting.py",),
     "lifecycle": ("test_blotter.py",),
     "blotter": ("test_blotter.py",),
-    "market": ("test_market.py",),
+    "market": ("test_market.py", "test_desk.py", "test_invariants.py", "test_throttle.py"),
     "desk": ("test_desk.py",),
     "invariants": ("test_invariants.py",),
     "throttle": ("test_throttle.py",),

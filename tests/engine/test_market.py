@@ -187,7 +187,7 @@ def test_an_order_that_is_only_told_to_be_partly_filled_is_not_edited():
     bid, _ = market.blotter.working.values()
     market.apply(snapshot(now + SEC, bid=60_050, ask=60_070))
     edit = next(action for action in decide(market, now + SEC).actions if action.side is Side.BUY)
-    as_sent = Place(NAME, bid.order_id, Side.BUY, bid.price, bid.size, 0, True, False, 0)
+    as_sent = as_placed(bid)
     market.apply(update(as_sent, VenueState.OPEN, now + SEC, filled=3))
     assert "the order to be edited has traded or ended" == market.still_wanted(edit, now + SEC)
 
@@ -200,7 +200,7 @@ def test_an_order_that_is_filled_without_a_number_is_filled_whole():
     """FILLED, zero lots: all ten count as traded until their fill comes."""
     market, now = quoting_market()
     bid, _ = market.blotter.working.values()
-    as_sent = Place(NAME, bid.order_id, Side.BUY, bid.price, bid.size, 0, True, False, 0)
+    as_sent = as_placed(bid)
     market.apply(update(as_sent, VenueState.FILLED, now))
     assert market.blotter.missing_lots(Side.BUY) == market.blotter.open_lots(Side.BUY) == bid.size
     market.apply(fill(Side.BUY, bid.price, bid.size, now, trade_id="1", order_id=bid.order_id))
@@ -213,7 +213,7 @@ def test_fills_that_an_ended_order_claims_and_nobody_has_are_given_up():
     """
     market, now = quoting_market()
     bid, _ = market.blotter.working.values()
-    as_sent = Place(NAME, bid.order_id, Side.BUY, bid.price, bid.size, 0, True, False, 0)
+    as_sent = as_placed(bid)
     market.apply(update(as_sent, VenueState.CANCELLED, now, filled=3))
     assert market.unexplained(bid.order_id)
     assert market.blotter.missing_lots(Side.BUY) == 3
@@ -589,6 +589,8 @@ def test_an_unknown_order_blocks_its_level_until_the_venue_was_asked():
 
     assert [bid.order_id] == market.doubts(now + QUIET)
     assert () == decide(market, now).actions
+    market.apply(OrderAbsent(time=now, market=NAME, order_id=bid.order_id))
+    assert [Place] == [type(action) for action in decide(market, now).actions]
 
 
 def test_an_order_is_asked_about_when_its_answer_takes_too_long():
@@ -603,18 +605,6 @@ def test_an_order_is_asked_about_when_its_answer_takes_too_long():
     assert [bid.order_id, ask.order_id] == market.doubts(now + QUIET + 1)
 
 
-def test_an_order_found_absent_is_replaced():
-    """No answer to a placement, and the venue does not know the order: a fresh one follows."""
-    market = make_market()
-    now = warm(market)
-    bid, ask = decide(market, now).actions
-    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.SENT, now))
-    market.apply(answer(bid.order_id, Verb.PLACE, Outcome.UNANSWERED, now))
-    acknowledge(market, (ask,), now)
-    market.apply(OrderAbsent(time=now, market=NAME, order_id=bid.order_id))
-    assert [Place] == [type(action) for action in decide(market, now).actions]
-
-
 def test_orders_are_counted_as_they_leave_and_as_they_are_refused():
     """Two sent, one edited, two cancelled, two refused by REST and one by the venue's engine; no refused cancel."""
     market, now = quoting_market()
@@ -627,7 +617,7 @@ def test_orders_are_counted_as_they_leave_and_as_they_are_refused():
     for _ in range(2):
         market.apply(answer(bid.order_id, Verb.CANCEL, Outcome.SENT, now))
         market.apply(answer(bid.order_id, Verb.CANCEL, Outcome.REFUSED, now))
-    rejected = Place(NAME, ask.order_id, Side.SELL, ask.price, ask.size, 0, True, False, 0)
+    rejected = as_placed(ask)
     market.apply(update(rejected, VenueState.REJECTED, now, reason="POST_ONLY_FAILED"))
 
     counts = market.orders
@@ -733,7 +723,7 @@ def test_executions_not_yet_told_take_room_from_the_budget():
     """The venue says the bid is filled but the fill has not come: its ten lots still count against buying."""
     market, now = quoting_market()
     bid = next(order for order in market.blotter.working.values() if order.side is Side.BUY)
-    placed = Place(NAME, bid.order_id, Side.BUY, bid.price, bid.size, 0, True, False, 0)
+    placed = as_placed(bid)
     market.apply(update(placed, VenueState.FILLED, now, filled=10))
 
     assert 10 == market.blotter.open_lots(Side.BUY)
@@ -769,7 +759,7 @@ def test_the_last_gate_lets_no_edit_of_an_order_go_that_has_traded_or_ended_mean
     bid, ask = (market.blotter.working[edits[side].replaces] for side in Side)
     assert "" == market.still_wanted(edits[Side.BUY], now + SEC) == market.still_wanted(edits[Side.SELL], now + SEC)
     market.apply(fill(Side.BUY, bid.price, 3, now + SEC, trade_id="1", order_id=bid.order_id))
-    gone = Place(NAME, ask.order_id, Side.SELL, ask.price, ask.size, 0, True, False, 0)
+    gone = as_placed(ask)
     market.apply(update(gone, VenueState.CANCELLED, now + SEC))
 
     assert {"the order to be edited has traded or ended"} == {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -78,6 +79,7 @@ class Script:
         self.chance = chance
         self.share = share
         self.frames = 0  # damaged ones
+        self.damaging_sec = 0.0  # processor time that went into damaging messages: not the bot's
         self.kinds: Counter[str] = Counter()
         self.log: deque[Sent] = deque(maxlen=12)
         self.now = 1_790_000_000_000  # ms
@@ -124,10 +126,16 @@ class Script:
         if kind < 0.43:  # the right message on the wrong stream
             tree = self._told(self.chance.choice(_TOPICS[1:])) | {"seq": tree["seq"]}
         self.kinds["values and keys"] += 1
-        damaged = mutate(tree, self.chance, self._donors)
+        damaged = self._mutate(tree)
         if isinstance(damaged, dict) and self.chance.random() < 0.8:
             damaged["seq"] = tree["seq"]
         return dump(damaged)
+
+    def _mutate(self, tree: dict[str, Any]) -> Any:
+        before = time.process_time()
+        damaged = mutate(tree, self.chance, self._donors)
+        self.damaging_sec += time.process_time() - before
+        return damaged
 
     def _leave(self, where: str, body: bytes, *, hurt: bool) -> bytes:
         body = body[:_MOST_BYTES]  # the library beneath hands on no longer one
@@ -264,7 +272,7 @@ class Script:
         return (
             status,
             headers,
-            self._leave(f"{method} {path}", dump(mutate(tree, self.chance, self._donors)), hurt=True),
+            self._leave(f"{method} {path}", dump(self._mutate(tree)), hurt=True),
         )
 
     def _odd_date(self) -> str:

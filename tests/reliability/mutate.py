@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -166,9 +167,9 @@ def value(chance: random.Random) -> Any:
 def spots(tree: Any) -> list[Spot]:
     """Return every place in *tree* that holds a value, outermost first."""
     found: list[Spot] = []
-    waiting = [tree]
+    waiting = deque([tree])
     while waiting:
-        node = waiting.pop(0)
+        node = waiting.popleft()
         for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
             found.append((node, key))
             if isinstance(node[key], dict | list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import pkgutil
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -82,6 +83,26 @@ def test_a_life_that_needs_much_for_a_moment_is_noticed(monkeypatch: pytest.Monk
     failures = lives_with(lambda: bytearray(120 * 2**20) if next(numbers) == 10 else b"", monkeypatch)
     assert len(failures) == 1
     assert "memory grew from" in failures[0] and "by life 10" in failures[0]
+
+
+@pytest.mark.parametrize(
+    ("slow", "noticed"), [("tests.reliability.fuzz_script.mutate", False), ("src.venues.extended.wire.read_book", True)]
+)
+def test_a_slow_adapter_is_noticed_and_a_slow_damage_is_not(slow: str, noticed: bool, monkeypatch: pytest.MonkeyPatch):
+    """A clock that only runs, two seconds each time, while messages are damaged, or while the adapter reads a book."""
+    now, original = [0.0], pkgutil.resolve_name(slow)
+
+    def slowly(*arguments: Any) -> Any:
+        now[0] += 2
+        return original(*arguments)
+
+    monkeypatch.setattr(slow, slowly)
+    monkeypatch.setattr("time.process_time", lambda: now[0])
+    if noticed:
+        with pytest.raises(Failed, match="16 steps took"):
+            life(5, 3, 60, recorded())
+    else:
+        assert life(5, 3, 60, recorded()).script.damaging_sec > 3
 
 
 def test_the_same_seed_reads_the_same_messages():

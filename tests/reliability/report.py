@@ -87,7 +87,7 @@ def _redundant() -> str:
     return (
         f"{len(redundant)} of the {len(known)} patches in `tests/reliability/mutants/` are marked *redundant*: two "
         "defences stand at that place, and when either is taken away alone the other makes up for it, so that nothing "
-        f"can be noticed. They are tried, but not counted: the count is of the other {len(known) - len(redundant)}. "
+        "should be noticed. They are tried, and one of them is counted only when it is noticed all the same. "
         "Each patch says which invariants should notice it; any of them counts as a catch, and one that was caught by "
         "another is listed as such."
     )
